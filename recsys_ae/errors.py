@@ -1,0 +1,74 @@
+"""Every error this project raises on purpose.
+
+    RecsysError
+    ├── InputError             what the user gave is wrong        (exit code 2)
+    │   ├── ConfigError        a configuration key or value
+    │   ├── LogError           an interaction log: names file and row
+    │   ├── DataError          a data set, split or history
+    │   └── UnknownIdError     an id no one has heard of
+    ├── ModelError             a model used against its contract  (exit code 1)
+    │   ├── NotFittedError     scored or saved before `fit` or `restore`
+    │   └── WidthError         histories or tensors of another catalogue
+    └── StorageError           what lies on disk is not what was written  (exit code 1)
+        ├── ArtifactError      a digest, a missing file, a wrong shape
+        ├── RegistryError      no such version, no current version
+        └── CheckpointError    a checkpoint of another run
+
+A message says what was found, where, and what was expected.
+"""
+
+
+class RecsysError(Exception):
+    """Base of every error raised on purpose."""
+
+    exit_code = 1
+
+
+class InputError(RecsysError):
+    """What the user gave is wrong: input or configuration."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """A configuration key or value."""
+
+
+class LogError(InputError):
+    """An interaction log that cannot be read or holds impossible values."""
+
+
+class DataError(InputError):
+    """A data set, split or history that cannot be used as asked."""
+
+
+class UnknownIdError(InputError):
+    """An id that is not in the catalogue."""
+
+
+class ModelError(RecsysError):
+    """A model was used against its contract."""
+
+
+class NotFittedError(ModelError):
+    """The model has neither been fitted nor restored."""
+
+
+class WidthError(ModelError):
+    """Histories or tensors belong to a catalogue of another size."""
+
+
+class StorageError(RecsysError):
+    """What lies on disk is not what was written."""
+
+
+class ArtifactError(StorageError):
+    """A saved model is missing a file, damaged, or of another shape."""
+
+
+class RegistryError(StorageError):
+    """A registry has no such version."""
+
+
+class CheckpointError(StorageError):
+    """A checkpoint belongs to another run or is damaged."""

@@ -1,0 +1,188 @@
+"""Histories: what users did, as ragged rows; Holdout: the two halves of held-out users. numpy and scipy alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from recsys_ae.errors import DataError
+from recsys_ae.ids import IdMap
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """Ragged rows in order of time (or of posting); B rows over a catalogue of `n_items`, N stored interactions.
+
+    indptr (B + 1,) int64, items (N,) int32, weights (N,) float32, times (N,) int64 seconds since 1970 or None.
+    Raises DataError where an index is out of range, a weight is not finite and positive, or times run backwards in a row.
+    """
+
+    indptr: Indices
+    items: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    n_items: int
+    times: Indices | None = None
+
+    def __post_init__(self) -> None:
+        for name, dtype in (("indptr", np.int64), ("items", np.int32), ("weights", np.float32), ("times", np.int64)):
+            array = getattr(self, name)
+            if array is not None:
+                array = np.ascontiguousarray(array, dtype)
+                array = array.view()
+                array.flags.writeable = False
+                object.__setattr__(self, name, array)
+        n = len(self.items)
+        if len(self.indptr) == 0 or self.indptr[0] != 0 or self.indptr[-1] != n or (np.diff(self.indptr) < 0).any():
+            raise DataError(f"indptr must rise from 0 to the {n} stored interactions")
+        if len(self.weights) != n or (self.times is not None and len(self.times) != n):
+            raise DataError(f"weights and times must have one entry for each of the {n} stored interactions")
+        if n and (self.items.min() < 0 or self.items.max() >= self.n_items):
+            found = self.items.min() if self.items.min() < 0 else self.items.max()
+            raise DataError(f"item index {found} is out of range for a catalogue of {self.n_items} items")
+        if not (np.isfinite(self.weights).all() and (self.weights > 0).all()):
+            raise DataError("a weight is not finite and greater than 0")
+        if self.times is not None and n:
+            backwards = np.diff(self.times) < 0
+            backwards[self.indptr[1:-1][(self.indptr[1:-1] > 0) & (self.indptr[1:-1] < n)] - 1] = False
+            if backwards.any():
+                raise DataError(f"times run backwards within row {self.rows[int(np.argmax(backwards))]}")
+
+    @classmethod
+    def from_rows(
+        cls,
+        rows: Sequence[Sequence[int]],
+        n_items: int,
+        weights: Sequence[Sequence[float]] | None = None,
+        times: Sequence[Sequence[int]] | None = None,
+    ) -> "Histories":
+        """From Python lists of item columns, one per row; weights default to 1."""
+        indptr = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum([len(r) for r in rows], out=indptr[1:])
+
+        def flat(values: Sequence[Sequence[float]], dtype: type) -> NDArray[np.generic]:
+            return np.array([v for row in values for v in row], dtype)
+
+        return cls(
+            indptr,
+            flat(rows, np.int32),  # type: ignore[arg-type]
+            np.ones(indptr[-1], np.float32) if weights is None else flat(weights, np.float32),  # type: ignore[arg-type]
+            n_items,
+            None if times is None else flat(times, np.int64),  # type: ignore[arg-type]
+        )
+
+    @classmethod
+    def from_matrix(cls, matrix: csr_array) -> "Histories":
+        """From a sparse matrix (B, I); explicit zeros are left out."""
+        matrix = csr_array(matrix, copy=True)
+        matrix.sum_duplicates()
+        matrix.eliminate_zeros()
+        return cls(matrix.indptr, matrix.indices, matrix.data, matrix.shape[1])
+
+    @classmethod
+    def from_pairs(
+        cls,
+        rows: NDArray[np.integer],
+        items: NDArray[np.integer],
+        weights: NDArray[np.floating],
+        times: Indices | None,
+        shape: tuple[int, int],
+    ) -> "Histories":
+        """From N pairs (row, item) in any order; within a row by time, ties in the order given."""
+        order = np.argsort(rows, kind="stable") if times is None else np.lexsort((times, rows))
+        indptr = np.zeros(shape[0] + 1, np.int64)
+        np.cumsum(np.bincount(rows, minlength=shape[0]), out=indptr[1:])
+        return cls(indptr, items[order], weights[order], shape[1], None if times is None else times[order])
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    @property
+    def n_interactions(self) -> int:
+        """Number N of stored interactions."""
+        return len(self.items)
+
+    @cached_property
+    def lengths(self) -> Indices:
+        """Stored interactions of each row, (B,) int64."""
+        return np.diff(self.indptr)
+
+    @cached_property
+    def rows(self) -> Indices:
+        """The row of each stored interaction, (N,) int64."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    @cached_property
+    def matrix(self) -> csr_array:
+        """The canonical matrix (B, I) float32: sorted columns, repeats added up."""
+        matrix = csr_array(
+            (self.weights.copy(), self.items.copy(), self.indptr.copy()), shape=(len(self), self.n_items)
+        )
+        matrix.sum_duplicates()
+        return matrix
+
+    def row(self, index: int) -> NDArray[np.int32]:
+        """The item columns of one row, in order."""
+        return self.items[self.indptr[index] : self.indptr[index + 1]]
+
+    def take(self, rows: NDArray[np.integer] | slice) -> "Histories":
+        """The given rows, in the given order."""
+        if isinstance(rows, slice):
+            rows = np.arange(len(self))[rows]
+        lengths = self.lengths[rows]
+        indptr = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum(lengths, out=indptr[1:])
+        entries = np.repeat(self.indptr[:-1][rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
+        return self._at(entries, indptr, self.n_items)
+
+    def select(self, keep: NDArray[np.bool_]) -> "Histories":
+        """All rows, but only the stored interactions where `keep` (N,) is true."""
+        indptr = np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])[self.indptr]
+        return self._at(np.flatnonzero(keep), indptr, self.n_items)
+
+    def remap(self, columns: NDArray[np.integer], n_items: int) -> "Histories":
+        """Into another catalogue: column j becomes `columns[j]`; interactions of columns mapped to -1 are left out."""
+        new = columns[self.items]
+        kept = self.select(new >= 0)
+        return Histories(kept.indptr, new[new >= 0], kept.weights, n_items, kept.times)
+
+    def _at(self, entries: Indices, indptr: Indices, n_items: int) -> "Histories":
+        times = None if self.times is None else self.times[entries]
+        return Histories(indptr, self.items[entries], self.weights[entries], n_items, times)
+
+
+@dataclass(frozen=True, eq=False)
+class Holdout:
+    """Held-out users: what a model may see of each (`fold_in`) and what it should find (`held_out`).
+
+    Rows of both belong to `users`. Raises DataError where rows, widths or the two halves do not fit together.
+    """
+
+    users: IdMap
+    fold_in: Histories
+    held_out: Histories
+
+    def __post_init__(self) -> None:
+        if not len(self.users) == len(self.fold_in) == len(self.held_out):
+            raise DataError(
+                f"{len(self.users)} users, {len(self.fold_in)} fold-in rows and {len(self.held_out)} held-out rows; "
+                "expected as many of each"
+            )
+        if self.fold_in.n_items != self.held_out.n_items:
+            raise DataError(f"fold-in of {self.fold_in.n_items} items, held-out of {self.held_out.n_items}")
+        n_items = max(self.fold_in.n_items, 1)
+        seen, target = (h.rows * n_items + h.items for h in (self.fold_in, self.held_out))
+        if len(np.intersect1d(seen, target)):
+            raise DataError("an item stands both in the fold-in and in the held-out part of a user")
+
+    @property
+    def n_items(self) -> int:
+        """Width of the catalogue."""
+        return self.fold_in.n_items
+
+    def __len__(self) -> int:
+        return len(self.users)

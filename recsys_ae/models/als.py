@@ -1,0 +1,80 @@
+"""ALS: weighted matrix factorisation (Hu, Koren, Volinsky 2008), fitted by implicit; histories are folded in by us."""
+
+import time
+from typing import ClassVar
+
+import torch
+from pydantic import Field, PositiveInt
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from recsys_ae.histories import Histories, Holdout
+from recsys_ae.models.base import ModelConfig, Recommender
+from recsys_ae.training.device import resolve_device
+from recsys_ae.training.run import FitRecord, RunContext
+
+
+class ALSConfig(ModelConfig):
+    """implicit's names in our spelling."""
+
+    factors: PositiveInt = 128
+    regularisation: float = Field(30.0, gt=0)
+    alpha: float = Field(5.0, gt=0)  # confidence of an interaction of weight 1; at least 1 is meant
+    iterations: PositiveInt = 15
+
+
+class ALS(Recommender):
+    """Only the item factors Y (I, F) are kept; a history x becomes a user by the exact least-squares step (eq. 4)."""
+
+    Config: ClassVar[type[ModelConfig]] = ALSConfig
+    config: ALSConfig
+
+    def fit(self, train: Histories, *, validation: Holdout | None, run: RunContext) -> FitRecord:
+        self._require_width(train)
+        from implicit.cpu.als import (
+            AlternatingLeastSquares,
+        )  # slow to import, and absent where only autoencoders are used
+        from threadpoolctl import threadpool_limits
+
+        begin = time.perf_counter()
+        matrix = train.matrix
+        with threadpool_limits(1, "blas"):  # implicit threads by itself
+            engine = AlternatingLeastSquares(
+                factors=self.config.factors,
+                regularization=self.config.regularisation,
+                alpha=self.config.alpha,
+                iterations=self.config.iterations,
+                random_state=run.seed,
+            )
+            engine.fit(csr_matrix((matrix.data, matrix.indices, matrix.indptr), matrix.shape), show_progress=False)
+        device = resolve_device(run.device)
+        self._tensors = {"item_factors": torch.from_numpy(engine.item_factors.copy()).to(device)}
+        return FitRecord(
+            best_epoch=self.config.iterations,
+            epochs=self.config.iterations,
+            device=str(device),
+            seconds={"training": time.perf_counter() - begin},
+        )
+
+    def _score(self, histories: Histories, items: Tensor | None) -> Tensor:
+        factors = self._tensors["item_factors"]
+        users = self._fold_in(histories)
+        return users @ (factors if items is None else factors[items.to(factors.device)]).T
+
+    def _fold_in(self, histories: Histories) -> Tensor:
+        """User factors (B, F): (Y'Y + sum_i (c_i - 1) y_i y_i' + lambda I) u = sum_i c_i y_i, with c_i = alpha x_i."""
+        factors = self._tensors["item_factors"]
+        width = factors.shape[1]
+        base = factors.T @ factors + self.config.regularisation * torch.eye(width, device=factors.device)
+        bags = self._bags(histories)
+        confidence = self.config.alpha * bags.weights
+        systems, targets = base.repeat(len(bags), 1, 1), factors.new_zeros(len(bags), width)  # (B, F, F), (B, F)
+        bounds = [*bags.offsets.tolist(), len(bags.columns)]
+        for row, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+            own, c = factors[bags.columns[start:stop]], confidence[start:stop, None]
+            systems[row].addmm_((own * (c - 1)).T, own)
+            targets[row] = (own * c).sum(0)
+        return torch.linalg.solve(systems, targets)
+
+    def layout(self) -> dict[str, int | None]:
+        return {"item_factors": 0}

@@ -1,0 +1,59 @@
+"""Mult-VAE: a variational autoencoder with the multinomial likelihood (Liang et al. 2018, Variational Autoencoders for
+Collaborative Filtering)."""
+
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Generator, Tensor
+
+from recsys_ae.histories import Histories, Holdout
+from recsys_ae.models.autoencoder import Autoencoder, AutoencoderConfig
+from recsys_ae.models.base import Latent, ModelConfig
+from recsys_ae.training.batches import Bags
+from recsys_ae.training.loss import kl_to_standard_normal, multinomial_loss
+from recsys_ae.training.run import FitRecord, RunContext
+
+KL_SAMPLE = 10_000  # users whose KL by dimension the record holds
+
+
+class MultVAEConfig(AutoencoderConfig):
+    """Defaults chosen on validation users of ML-1M and movielens-small; see docs/experiments.md."""
+
+    beta: float = Field(0.2, ge=0)  # weight of the KL term once annealing is over
+    annealing: float = Field(0.3, ge=0, le=1)  # share of all steps over which beta rises from 0
+
+
+class MultVAE(Autoencoder):
+    """x -> x / |x| -> dropout -> mean, log variance -> z -> logits; loss: the negative ELBO with beta times the KL (eq. 7)."""
+
+    Config: ClassVar[type[ModelConfig]] = MultVAEConfig
+    config: MultVAEConfig
+
+    @property
+    def _code_width(self) -> int:
+        return 2 * self.config.latent
+
+    def _objective(self, parameters: dict[str, Tensor], bags: Bags, share: float, generator: Generator) -> Tensor:
+        corrupted = bags.normalised().dropout(self.config.dropout, generator)
+        mean, log_variance = (part.float() for part in self._encoded(parameters, corrupted).chunk(2, 1))
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+        z = mean + noise * (0.5 * log_variance).exp()  # (B, Z), eq. 6
+        beta = self.config.beta * (min(1.0, share / self.config.annealing) if self.config.annealing else 1.0)
+        return (
+            multinomial_loss(self._logits(parameters, z), bags) + beta * kl_to_standard_normal(mean, log_variance).sum()
+        )
+
+    def fit(self, train: Histories, *, validation: Holdout | None, run: RunContext) -> FitRecord:
+        record = super().fit(train, validation=validation, run=run)
+        with torch.no_grad():
+            latent = self.encode(train.take(slice(0, KL_SAMPLE)))
+            assert latent.log_variance is not None
+            kl = kl_to_standard_normal(latent.mean, latent.log_variance)
+        return replace(record, kl_by_dimension=kl.tolist(), beta=self.config.beta)
+
+    def encode(self, histories: Histories) -> Latent:
+        self._require_fitted()
+        mean, log_variance = self._encoded(self._tensors, self._bags(histories).normalised()).chunk(2, 1)
+        return Latent(mean, log_variance)

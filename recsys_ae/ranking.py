@@ -1,0 +1,121 @@
+"""Ranking: the one mask-and-top-k that evaluation, batch scoring and the API share."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys_ae.errors import DataError
+from recsys_ae.histories import Histories
+
+if TYPE_CHECKING:
+    from recsys_ae.models.base import Recommender
+
+SCORES_PER_BATCH = 2**25  # floats of one block of scores: 128 MiB
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The k best items of B histories: items (B, k) int32 and scores (B, k) float32, descending, ties by column.
+
+    A row with fewer than k eligible items ends in items -1 with score -inf.
+    """
+
+    items: NDArray[np.int32]
+    scores: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def row(self, index: int) -> tuple[list[int], list[float]]:
+        """Items and scores of one row, without the padding."""
+        filled = self.items[index] >= 0
+        return self.items[index][filled].tolist(), self.scores[index][filled].tolist()
+
+
+def rank_top_k(
+    model: "Recommender",
+    histories: Histories,
+    k: int,
+    *,
+    exclude_seen: bool = True,
+    exclude: Histories | None = None,
+    allow: NDArray[np.bool_] | None = None,
+    batch_size: int | None = None,
+) -> Ranking:
+    """The k best items of each history.
+
+    Args:
+        model: fitted, over `histories.n_items` items.
+        k: list length, at least 1; may exceed the catalogue.
+        exclude_seen: leave out the items of the history itself.
+        exclude: further items of each row to leave out, (B, I).
+        allow: columns (I,) that may be returned at all; all where None.
+        batch_size: rows scored at once; what fits a fixed block of memory where None. The result does not depend on it.
+    """
+    if exclude is not None and (len(exclude), exclude.n_items) != (len(histories), histories.n_items):
+        raise DataError(f"exclude has shape ({len(exclude)}, {exclude.n_items}); expected that of the histories")
+    if batch_size is None:
+        batch_size = max(1, min(1_000, SCORES_PER_BATCH // max(histories.n_items, 1)))
+    items = np.full((len(histories), k), -1, np.int32)
+    scores = np.full((len(histories), k), -np.inf, np.float32)
+    for start in range(0, len(histories), batch_size):
+        block = slice(start, start + batch_size)
+        rows = histories.take(block)
+        masked = model.score(rows)
+        for left_out in ([rows] if exclude_seen else []) + ([exclude.take(block)] if exclude is not None else []):
+            mask_(masked, left_out)
+        if allow is not None:
+            masked[:, torch.from_numpy(~allow).to(masked.device)] = -torch.inf
+        best, columns = top_k(masked, k)
+        width = best.shape[1]
+        found = best.cpu().numpy()
+        scores[block, :width] = found
+        items[block, :width] = np.where(np.isneginf(found), -1, columns.cpu().numpy())
+    return Ranking(items, scores)
+
+
+def mask_(scores: Tensor, histories: Histories) -> None:
+    """Set the scores (B, I) of the histories' items to -inf, in place: 0 would still beat a negative score."""
+    rows = torch.from_numpy(histories.rows).to(scores.device)
+    columns = torch.from_numpy(histories.items.astype(np.int64)).to(scores.device)
+    scores[rows, columns] = -torch.inf
+
+
+def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Values and columns (B, min(k, I)) of the k best scores (B, I), descending; equal scores in order of column."""
+    k = min(k, scores.shape[1])
+    if k == 0:
+        return scores[:, :0], torch.empty(len(scores), 0, dtype=torch.int64, device=scores.device)
+    values, columns = scores.topk(k)
+    # topk leaves open which of several equal scores it takes. Only where the last place is contested does that change
+    # the set of items; those rows are sorted whole.
+    contested = (scores >= values[:, -1:]).sum(1) > k  # (B,)
+    contested &= values[:, -1] > -torch.inf
+    columns, order = columns.sort(dim=1)
+    values, order = values.gather(1, order).sort(dim=1, descending=True, stable=True)
+    columns = columns.gather(1, order)
+    if contested.any():
+        ordered, places = scores[contested].sort(dim=1, descending=True, stable=True)
+        values[contested], columns[contested] = ordered[:, :k], places[:, :k]
+    return values, columns
+
+
+def similar_items(
+    model: "Recommender", item: int, n_items: int, k: int, *, allow: NDArray[np.bool_] | None = None
+) -> Ranking:
+    """The k items most similar to one column: the list of a history of that item alone, itself left out, (1, k)."""
+    return rank_top_k(model, Histories.from_rows([[item]], n_items), k, allow=allow)
+
+
+def hits(ranking: Ranking, held_out: Histories) -> NDArray[np.bool_]:
+    """Where a ranked item is held out, (U, K)."""
+    if not held_out.n_interactions:
+        return np.zeros(ranking.items.shape, np.bool_)
+    wanted = np.unique(held_out.rows * held_out.n_items + held_out.items)
+    keys = np.arange(len(ranking))[:, None] * held_out.n_items + ranking.items
+    place = np.minimum(np.searchsorted(wanted, keys), len(wanted) - 1)
+    return (wanted[place] == keys) & (ranking.items >= 0)

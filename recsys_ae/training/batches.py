@@ -1,0 +1,68 @@
+"""Sparse batches: histories on the device as flat arrays, sliced by row without a dense row anywhere on the host."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from recsys_ae.histories import Histories
+
+
+@dataclass(frozen=True)
+class Bags:
+    """B histories of a batch as stored entries: columns (N,) int64, weights (N,) float32, offsets (B,) int64."""
+
+    columns: Tensor
+    weights: Tensor
+    offsets: Tensor
+    rows: Tensor  # (N,) row of each entry
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def row_sums(self, values: Tensor) -> Tensor:
+        """Sum of `values` (N,) over the entries of each row, (B,)."""
+        return values.new_zeros(len(self)).index_add_(0, self.rows, values)
+
+    def normalised(self) -> "Bags":
+        """Each row divided by its Euclidean norm; an empty row stays empty instead of becoming NaN."""
+        norms = self.row_sums(self.weights.square()).sqrt().clamp_min(1e-12)
+        return self.reweighted(self.weights / norms[self.rows])
+
+    def dropout(self, p: float, generator: Generator) -> "Bags":
+        """Each stored entry is dropped with probability p, the others are scaled by 1 / (1 - p)."""
+        if p == 0:
+            return self
+        kept = torch.rand(len(self.weights), generator=generator, device=self.weights.device) >= p
+        return self.reweighted(self.weights * kept / (1 - p))
+
+    def reweighted(self, weights: Tensor) -> "Bags":
+        """The same entries with other weights (N,)."""
+        return Bags(self.columns, weights, self.offsets, self.rows)
+
+
+class DeviceHistories:
+    """The whole matrix on the device; repeats of an item within a row are folded."""
+
+    def __init__(self, histories: Histories, device: torch.device) -> None:
+        matrix = histories.matrix
+        self.indptr = torch.from_numpy(matrix.indptr.astype("int64")).to(device)
+        self.columns = torch.from_numpy(matrix.indices.astype("int32")).to(device)
+        self.weights = torch.from_numpy(matrix.data).to(device)
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def batch(self, rows: Tensor) -> Bags:
+        """The given rows (B,) int64, in that order."""
+        starts = self.indptr[rows]
+        lengths = self.indptr[rows + 1] - starts
+        ends = lengths.cumsum(0)
+        offsets = ends - lengths
+        owner = torch.repeat_interleave(lengths)  # (N,)
+        entries = torch.arange(len(owner), device=rows.device) + (starts - offsets)[owner]
+        return Bags(self.columns[entries].long(), self.weights[entries], offsets, owner)
+
+    def whole(self) -> Bags:
+        """All rows in order."""
+        return self.batch(torch.arange(len(self), device=self.indptr.device))

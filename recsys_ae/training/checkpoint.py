@@ -1,0 +1,86 @@
+"""Checkpoints: all that a fit needs to go on as if it had never stopped. safetensors and JSON; no pickle."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from recsys_ae.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors by name, and JSON state. `key` names the run: data, configuration, seed; another run never resumes from it."""
+
+    key: str
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write one file atomically: a kill leaves the previous checkpoint whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "checkpoint.safetensors"
+    partial = path.with_suffix(".partial")
+    tensors = {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}
+    metadata = {"key": checkpoint.key, "state": json.dumps(checkpoint.state)}
+    save_file(_distinct(tensors), partial, metadata=metadata)
+    os.replace(partial, path)
+
+
+def load_checkpoint(folder: Path, key: str) -> Checkpoint | None:
+    """The checkpoint of the run `key`, or None where there is none or it is another run's.
+
+    Raises CheckpointError where the file is damaged.
+    """
+    path = folder / "checkpoint.safetensors"
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("key") != key:
+                return None
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return Checkpoint(key, tensors, json.loads(metadata["state"]))
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}); delete it to train from the start") from None
+
+
+def _distinct(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """safetensors refuses tensors that share storage."""
+    seen: set[int] = set()
+    distinct = {}
+    for name, tensor in tensors.items():
+        shared = tensor.numel() > 0 and tensor.data_ptr() in seen
+        distinct[name] = tensor.clone() if shared else tensor
+        seen.add(tensor.data_ptr())
+    return distinct
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state by parameter number and name."""
+    return {
+        f"optimiser.{number}.{name}": value
+        for number, entry in optimiser.state_dict()["state"].items()
+        for name, value in entry.items()
+    }
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """The inverse of `optimiser_tensors`."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimiser."):
+            _, number, entry = name.split(".", 2)
+            state.setdefault(int(number), {})[entry] = value
+    whole = optimiser.state_dict()
+    whole["state"] = state
+    optimiser.load_state_dict(whole)

@@ -1,0 +1,58 @@
+"""Where and in what precision to compute. `auto` measures instead of assuming."""
+
+import statistics
+import time
+from functools import lru_cache
+
+import torch
+
+from recsys_ae.errors import ConfigError
+from recsys_ae.training.run import Device, Precision
+
+PROBE = (256, 512, 4096)  # rows, width, items: the shape of a small decoder product
+WORTHWHILE = 1.3  # bfloat16 must be this much faster to be taken
+
+
+def resolve_device(device: Device) -> torch.device:
+    """`auto` is CUDA where there is a device. Raises ConfigError for one that is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"device {device!r} is unknown; expected auto, cpu, cuda or cuda:N") from None
+    if found.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device {device!r} is not supported; expected auto, cpu, cuda or cuda:N")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device {device!r} is not there; this machine has {torch.cuda.device_count()} CUDA devices")
+    return found
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """The type of the dense products; parameters, softmax and sums stay float32."""
+    if precision == "auto":
+        return torch.bfloat16 if bfloat16_speedup(device.type) >= WORTHWHILE else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+
+
+@lru_cache(maxsize=2)
+def bfloat16_speedup(device_type: str) -> float:
+    """Time of a float32 product over that of the same product in bfloat16, casts included; medians, once a process."""
+    device = torch.device(device_type)
+    generator = torch.Generator(device).manual_seed(0)
+    rows, width, items = PROBE
+    left = torch.randn(rows, width, device=device, generator=generator)
+    right = torch.randn(items, width, device=device, generator=generator)
+
+    def seconds(dtype: torch.dtype) -> float:
+        times = []
+        for _ in range(7):
+            begin = time.perf_counter()
+            (left.to(dtype) @ right.to(dtype).T).float()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append(time.perf_counter() - begin)
+        return statistics.median(times[2:])
+
+    with torch.inference_mode():
+        return seconds(torch.float32) / seconds(torch.bfloat16)

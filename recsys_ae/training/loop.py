@@ -1,0 +1,216 @@
+"""The loop: shuffled epochs, early stopping on validation, best weights kept, a checkpoint after every epoch."""
+
+import hashlib
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from recsys_ae.histories import Histories
+from recsys_ae.training.batches import Bags, DeviceHistories
+from recsys_ae.training.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    optimiser_tensors,
+    restore_optimiser,
+    save_checkpoint,
+)
+from recsys_ae.training.device import resolve_precision
+from recsys_ae.training.run import FitRecord, Progress, RunContext
+
+STEPS_PER_EPOCH = 50  # at least, with batch_size = "auto"
+LARGEST_BATCH = 500
+LEAST_STEPS = 500  # early stopping waits for so many
+
+
+class TrainingSettings(Protocol):
+    """The hyperparameters that the loop itself reads."""
+
+    @property
+    def batch_size(self) -> int | Literal["auto"]: ...
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def patience(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def schedule(self) -> Literal["constant", "cosine"]: ...
+    @property
+    def weight_decay(self) -> float: ...
+
+
+Objective = Callable[[dict[str, Tensor], Bags, float, Generator], Tensor]
+"""(parameters, batch, share of all steps done, generator) -> scalar loss."""
+
+
+def automatic_batch_size(n_users: int) -> int:
+    """As many users as leave at least 50 steps an epoch, at most 500: serves six hundred users as well as a million."""
+    return max(1, min(LARGEST_BATCH, n_users // STEPS_PER_EPOCH))
+
+
+@dataclass
+class _State:
+    """Where a run stands between two epochs."""
+
+    epoch: int = 0
+    step: int = 0
+    best_epoch: int = 0
+    best: float = -math.inf
+    losses: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.seconds[part] += time.perf_counter() - begin
+
+
+def train(
+    parameters: dict[str, Tensor],
+    objective: Objective,
+    histories: Histories,
+    validate: Callable[[dict[str, Tensor]], float] | None,
+    settings: TrainingSettings,
+    run: RunContext,
+    generator: Generator,
+    key: str,
+) -> FitRecord:
+    """Train `parameters` in place; they end as the best epoch's where there is validation, else as the last one's.
+
+    Args:
+        parameters: leaf tensors by name, on the device.
+        objective: loss of a batch; draws from the generator it is given and from no other.
+        histories: training rows (B, I); rows without interactions are left out.
+        validate: mean validation metric of parameters, higher is better.
+        generator: on the same device; shuffles rows and feeds the objective.
+        key: names model and configuration; a checkpoint is resumed from only by the same key, data and seed.
+    """
+    state = _State()
+    device = generator.device
+    with state.timed("probing"):
+        dtype = resolve_precision(run.precision, device)
+    data = DeviceHistories(histories, device)
+    users = torch.from_numpy(histories.lengths.nonzero()[0]).to(device)
+    batch_size = automatic_batch_size(len(users)) if settings.batch_size == "auto" else settings.batch_size
+    total_steps = max(1, settings.epochs * math.ceil(len(users) / batch_size))
+    last_epoch = min(settings.epochs, run.stop_after or settings.epochs)
+
+    for tensor in parameters.values():
+        tensor.requires_grad_(True)
+    optimiser = torch.optim.AdamW(
+        parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
+    best = {name: t.detach().clone() for name, t in parameters.items()} if validate else {}
+    run_key = f"{key} {_digest(histories)} {run.seed} {dtype} {run.metric} {run.stop_after} {validate is not None}"
+    if run.checkpoint_folder and (checkpoint := load_checkpoint(run.checkpoint_folder, run_key)):
+        _resume(checkpoint, parameters, best, optimiser, generator, state)
+
+    while state.epoch < last_epoch and not _exhausted(state, settings.patience, validate is not None):
+        with state.timed("training"):
+            order = users[torch.randperm(len(users), generator=generator, device=device)]
+            loss_sum = torch.zeros((), device=device)
+            for rows in order.split(batch_size):
+                share = state.step / total_steps
+                for group in optimiser.param_groups:
+                    group["lr"] = settings.learning_rate * _learning_rate_factor(settings.schedule, share)
+                bags = data.batch(rows)
+                with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+                    loss = objective(parameters, bags, share, generator)
+                optimiser.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                loss_sum += loss.detach() * len(rows)
+                state.step += 1
+            state.losses.append(float(loss_sum) / max(len(users), 1))
+        state.epoch += 1
+        if validate:
+            with state.timed("validation"):
+                state.validation.append(validate(parameters))
+            if state.validation[-1] > state.best:
+                state.best, state.best_epoch = state.validation[-1], state.epoch
+                for name, tensor in parameters.items():
+                    best[name].copy_(tensor.detach())
+        if run.checkpoint_folder:
+            with state.timed("checkpoints"):
+                tensors = _checkpoint_tensors(parameters, best, optimiser, generator)
+                save_checkpoint(run.checkpoint_folder, Checkpoint(run_key, tensors, _as_json(state)))
+        if run.progress:
+            latest = state.validation[-1] if state.validation else None
+            run.progress(Progress(state.epoch, last_epoch, state.losses[-1], latest))
+
+    with torch.no_grad():
+        for name, tensor in parameters.items():
+            if best:
+                tensor.copy_(best[name])
+            tensor.requires_grad_(False)
+    return FitRecord(
+        best_epoch=state.best_epoch if validate else state.epoch,
+        epochs=state.epoch,
+        losses=state.losses,
+        validation=state.validation,
+        batch_size=batch_size,
+        device=str(device),
+        precision=str(dtype).removeprefix("torch."),
+        seconds=dict(state.seconds),
+    )
+
+
+def _exhausted(state: _State, patience: int, validated: bool) -> bool:
+    return validated and state.epoch - state.best_epoch >= patience and state.step >= LEAST_STEPS
+
+
+def _learning_rate_factor(schedule: Literal["constant", "cosine"], share: float) -> float:
+    return 1.0 if schedule == "constant" else 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+
+
+def _digest(histories: Histories) -> str:
+    digest = hashlib.sha256(str(histories.n_items).encode())
+    for array in (histories.indptr, histories.items, histories.weights):
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _as_json(state: _State) -> dict[str, Any]:
+    return {**vars(state), "seconds": dict(state.seconds), "best": state.best if state.best_epoch else None}
+
+
+def _checkpoint_tensors(
+    parameters: dict[str, Tensor], best: dict[str, Tensor], optimiser: torch.optim.Optimizer, generator: Generator
+) -> dict[str, Tensor]:
+    return {
+        **{f"parameter.{name}": t for name, t in parameters.items()},
+        **{f"best.{name}": t for name, t in best.items()},
+        **optimiser_tensors(optimiser),
+        "generator": generator.get_state(),
+    }
+
+
+def _resume(
+    checkpoint: Checkpoint,
+    parameters: dict[str, Tensor],
+    best: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+    generator: Generator,
+    state: _State,
+) -> None:
+    with torch.no_grad():
+        for name, tensor in parameters.items():
+            tensor.copy_(checkpoint.tensors[f"parameter.{name}"])
+        for name, tensor in best.items():
+            tensor.copy_(checkpoint.tensors[f"best.{name}"])
+    restore_optimiser(optimiser, checkpoint.tensors)
+    generator.set_state(checkpoint.tensors["generator"])
+    saved = checkpoint.state
+    state.seconds.update(saved.pop("seconds"))
+    state.best = -math.inf if saved["best"] is None else saved.pop("best")
+    for name in ("epoch", "step", "best_epoch", "losses", "validation"):
+        setattr(state, name, saved[name])

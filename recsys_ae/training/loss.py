@@ -1,0 +1,41 @@
+"""Losses: the multinomial likelihood on sparse targets, and the Gaussian KL divergence."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recsys_ae.training.batches import Bags
+
+
+class _MultinomialLoss(torch.autograd.Function):
+    """Mean over the batch of sum_i x_ui * (logsumexp(logits_u) - logits_ui), without a dense target."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, bags: Bags) -> Tensor:  # (B, I)
+        totals = bags.row_sums(bags.weights)  # (B,) N_u
+        normaliser = logits.logsumexp(1)  # (B,)
+        positive = bags.row_sums(bags.weights * logits[bags.rows, bags.columns])
+        ctx.bags, ctx.totals = bags, totals
+        ctx.save_for_backward(logits, normaliser)
+        return (totals * normaliser - positive).sum() / len(bags)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None]:
+        logits, normaliser = ctx.saved_tensors
+        scale = grad[0] / len(ctx.bags)
+        gradient = (logits - normaliser[:, None]).exp_().mul_((ctx.totals * scale)[:, None])
+        # An item stands once in a row, so a plain write per entry is enough, and deterministic.
+        gradient[ctx.bags.rows, ctx.bags.columns] -= ctx.bags.weights * scale
+        return gradient, None
+
+
+def multinomial_loss(logits: Tensor, targets: Bags) -> Tensor:
+    """Negative multinomial log-likelihood per user, Liang et al. 2018, eq. 2: logits (B, I) float32 -> scalar."""
+    loss: Tensor = _MultinomialLoss.apply(logits, targets)  # type: ignore[no-untyped-call]
+    return loss
+
+
+def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(q || N(0, I)) by dimension, mean over the batch, (Z,); its sum is the prior's term of the ELBO (ibid., eq. 5)."""
+    return 0.5 * (log_variance.exp() + mean.square() - 1 - log_variance).mean(0)
