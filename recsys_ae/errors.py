@@ -11,7 +11,7 @@
     │   └── WidthError         histories or tensors of another catalogue
     └── StorageError           what lies on disk is not what was written  (exit code 1)
         ├── ArtifactError      a digest, a missing file, a wrong shape
-        ├── RegistryError      no such version, no current version
+        ├── RegistryError      no such version, no current version  (exit code 2)
         └── CheckpointError    a checkpoint of another run
 
 A message says what was found, where, and what was expected.
@@ -68,6 +68,8 @@ class ArtifactError(StorageError):
 
 class RegistryError(StorageError):
     """A registry has no such version."""
+
+    exit_code = 2  # what was asked for is not there; nothing is damaged
 
 
 class CheckpointError(StorageError):

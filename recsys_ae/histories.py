@@ -81,7 +81,8 @@ class Histories:
         matrix = csr_array(matrix, copy=True)
         matrix.sum_duplicates()
         matrix.eliminate_zeros()
-        return cls(matrix.indptr, matrix.indices, matrix.data, matrix.shape[1])
+        indptr, indices = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32)
+        return cls(indptr, indices, matrix.data.astype(np.float32), matrix.shape[1])
 
     @classmethod
     def from_pairs(
@@ -96,7 +97,8 @@ class Histories:
         order = np.argsort(rows, kind="stable") if times is None else np.lexsort((times, rows))
         indptr = np.zeros(shape[0] + 1, np.int64)
         np.cumsum(np.bincount(rows, minlength=shape[0]), out=indptr[1:])
-        return cls(indptr, items[order], weights[order], shape[1], None if times is None else times[order])
+        columns, values = items[order].astype(np.int32), weights[order].astype(np.float32)
+        return cls(indptr, columns, values, shape[1], None if times is None else times[order])
 
     def __len__(self) -> int:
         return len(self.indptr) - 1
@@ -119,9 +121,7 @@ class Histories:
     @cached_property
     def matrix(self) -> csr_array:
         """The canonical matrix (B, I) float32: sorted columns, repeats added up."""
-        matrix = csr_array(
-            (self.weights.copy(), self.items.copy(), self.indptr.copy()), shape=(len(self), self.n_items)
-        )
+        matrix = csr_array((self.weights.copy(), self.items.copy(), self.indptr.copy()), shape=(len(self), self.n_items))
         matrix.sum_duplicates()
         return matrix
 
@@ -146,7 +146,7 @@ class Histories:
 
     def remap(self, columns: NDArray[np.integer], n_items: int) -> "Histories":
         """Into another catalogue: column j becomes `columns[j]`; interactions of columns mapped to -1 are left out."""
-        new = columns[self.items]
+        new = columns[self.items].astype(np.int32)
         kept = self.select(new >= 0)
         return Histories(kept.indptr, new[new >= 0], kept.weights, n_items, kept.times)
 

@@ -3,7 +3,7 @@
 import glob
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,15 +83,11 @@ class InteractionLog:
                 raise LogError(f"a clean log has a column {name} of int64 or string; found {schema.names}")
 
     @classmethod
-    def from_table(
-        cls, table: pa.Table, columns: Columns | None = None, cleaning: Cleaning | None = None
-    ) -> "InteractionLog":
+    def from_table(cls, table: pa.Table, columns: Columns | None = None, cleaning: Cleaning | None = None) -> "InteractionLog":
         """Clean a table in memory; the same checks as `read_log`."""
         with _connection() as con:
             con.register("source_table", table)
-            return _clean(
-                con, _TableSource("table", table.num_rows), columns or Columns(), cleaning or Cleaning(), "auto"
-            )
+            return _clean(con, _TableSource("table", table.num_rows), columns or Columns(), cleaning or Cleaning(), "auto")
 
     @property
     def kept(self) -> int:
@@ -173,6 +169,26 @@ def read_log(
     with _connection() as con:
         source = _FileSource(con, files, formats.pop())
         return _clean(con, source, columns or Columns(), cleaning or Cleaning(), ids)
+
+
+def read_columns(path: str, columns: Mapping[str, str]) -> list[dict[str, str | None]]:
+    """Rows of a table beside the log (titles of items): the named columns as text, by role. Raises LogError."""
+    file = Path(path)
+    if not file.is_file():
+        raise LogError(f"{file}: does not exist; expected a file")
+    with _connection() as con:
+        source = _FileSource(con, [file], _format(file))
+        types = source.columns(con)
+        for role, name in columns.items():
+            if name not in types:
+                raise LogError(f"{file}: no column {name!r} (the {role}); found columns {', '.join(types)}")
+        with _translated([file]):
+            picks = ", ".join(
+                f"{_quoted(name)}->>'$' as {role}" if types[name] == "JSON" else f"{_quoted(name)}::varchar as {role}"
+                for role, name in columns.items()
+            )
+            rows = con.execute(f"select {picks} from {source.relation(wanted=list(columns.values()))}").fetchall()
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def _format(file: Path) -> str:
@@ -307,16 +323,12 @@ def _head(file: Path, size: int = 65_536) -> str:
         if error.start > len(data) - 4 and len(data) == size:
             return data[: error.start].decode("utf-8-sig")
         line = data[: error.start].count(b"\n") + 1
-        raise LogError(
-            f"{file}, line {line}: byte {data[error.start]:#04x} is not UTF-8; expected UTF-8 text"
-        ) from None
+        raise LogError(f"{file}, line {line}: byte {data[error.start]:#04x} is not UTF-8; expected UTF-8 text") from None
 
 
 def _check_text(file: Path) -> None:
     if not _head(file).strip():
-        raise LogError(
-            f"{file}: is empty; expected a header and rows" if _format(file) == "csv" else f"{file}: is empty"
-        )
+        raise LogError(f"{file}: is empty; expected a header and rows" if _format(file) == "csv" else f"{file}: is empty")
 
 
 def _header(file: Path) -> tuple[str, list[str]]:
@@ -326,9 +338,7 @@ def _header(file: Path) -> tuple[str, list[str]]:
     names = [name.strip().strip('"') for name in line.split(delimiter)]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise LogError(
-            f"{file}, line 1: column {sorted(twice)[0]!r} stands twice in the header; expected distinct names"
-        )
+        raise LogError(f"{file}, line 1: column {sorted(twice)[0]!r} stands twice in the header; expected distinct names")
     return delimiter, names
 
 
@@ -339,17 +349,13 @@ def _translated(files: Sequence[Path]) -> Iterator[None]:
         yield
     except duckdb.Error as error:
         text = str(error)
-        named = next(
-            (str(f) for f in files if str(f) in text), str(files[0]) if len(files) == 1 else "one of the files"
-        )
+        named = next((str(f) for f in files if str(f) in text), str(files[0]) if len(files) == 1 else "one of the files")
         lines = [part.strip() for part in text.splitlines() if part.strip()]
         if line := re.search(r"CSV Error on Line: (\d+)", text):
             what = "; ".join(part for part in lines[1:4] if not part.startswith(("Possible", "*")))
             raise LogError(f"{named}, line {line[1]}: {what}") from None
         if line := re.search(r"Malformed JSON in file .*? in line (\d+): (.*)", text):
-            raise LogError(
-                f"{named}, row {line[1]}: malformed JSON: {line[2].strip()} Expected one object a line."
-            ) from None
+            raise LogError(f"{named}, row {line[1]}: malformed JSON: {line[2].strip()} Expected one object a line.") from None
         if "parquet" in named or "arquet" in text or "magic bytes" in text:
             raise LogError(f"{named}: is not a whole Parquet file ({lines[0]})") from None
         raise LogError(f"{named}: {lines[0]}") from None
@@ -371,14 +377,10 @@ def _clean(
     for role in columns.required:
         if wanted[role] not in types:
             where = source.name if isinstance(source, _TableSource) else ", ".join(map(str, source.files[:3]))
-            raise LogError(
-                f"{where}: no column {wanted[role]!r} (the {role}); found columns {', '.join(types) or 'none'}"
-            )
+            raise LogError(f"{where}: no column {wanted[role]!r} (the {role}); found columns {', '.join(types) or 'none'}")
     roles = {role: name for role, name in wanted.items() if name in types}
     relation = (
-        source.relation()
-        if isinstance(source, _TableSource)
-        else source.relation(wanted=list(dict.fromkeys(roles.values())))
+        source.relation() if isinstance(source, _TableSource) else source.relation(wanted=list(dict.fromkeys(roles.values())))
     )
     with _translated(source.files if isinstance(source, _FileSource) else [Path(source.name)]):
         picks = ", ".join(f"{_quoted(name)} as {role}" for role, name in roles.items())
@@ -438,9 +440,7 @@ def _drop(con: duckdb.DuckDBPyConnection, cleaning: Cleaning, names: Sequence[st
         changed = False
         for role in counts:
             if least[role] > 1:
-                gone = delete(
-                    f"{role}_id in (select {role}_id from events group by {role}_id having count(*) < {least[role]})"
-                )
+                gone = delete(f"{role}_id in (select {role}_id from events group by {role}_id having count(*) < {least[role]})")
                 counts[role] += gone
                 changed = changed or gone > 0
     yield "user_below_min_interactions", counts["user"]
@@ -487,9 +487,7 @@ class _Reader:
         """Integers of 64 bits or strings; never a mixture."""
         kind = self.types[role]
         if kind in INTEGERS:
-            self._fail(
-                role, f"{role} not between -9223372036854775808 and 9223372036854775807", "an integer of 64 bits"
-            )
+            self._fail(role, f"{role} not between -9223372036854775808 and 9223372036854775807", "an integer of 64 bits")
             return f"{role}::bigint" if ids == "auto" else f"{role}::varchar"
         if kind not in ("VARCHAR", "JSON"):
             if kind.startswith("ENUM"):
@@ -511,9 +509,7 @@ class _Reader:
         n_integer, n_other, n_all = _row(
             self.con, f"select count(*) filter ({integer}), count(*) filter ({other}), count({text}) from staged"
         )
-        if (
-            ids == "string" or n_integer == 0 or (n_other == 0 and n_integer < n_all)
-        ):  # the last: digits padded with zeros
+        if ids == "string" or n_integer == 0 or (n_other == 0 and n_integer < n_all):  # the last: digits padded with zeros
             return text
         if n_other:
             rare, expected = (other, "an integer") if n_integer >= n_other else (integer, "a string that is no integer")
@@ -560,9 +556,7 @@ class _Reader:
             number = f"{role}::double"
         else:
             place = self.source.place(self.con, 0)
-            raise LogError(
-                f"{place}, column {self.names[role]!r}: times of type {kind}; expected numbers or timestamps"
-            )
+            raise LogError(f"{place}, column {self.names[role]!r}: times of type {kind}; expected numbers or timestamps")
         self._fail(role, f"isnan({number}) or isinf({number})", "a finite number of seconds since 1970")
         size = _row(self.con, f"select approx_quantile(abs({number}), 0.5) from staged")[0] or 0
         per_second = next((scale for limit, scale in UNITS if size <= limit), 1)
@@ -572,9 +566,7 @@ class _Reader:
         return f"floor({number} / {per_second})::bigint"
 
     def _in_range(self, seconds: str) -> None:
-        self._fail(
-            "timestamp", f"{seconds} not between {EARLIEST} and {LATEST}", "a time between the years 1900 and 2100"
-        )
+        self._fail("timestamp", f"{seconds} not between {EARLIEST} and {LATEST}", "a time between the years 1900 and 2100")
 
 
 def _shown(value: Id | float) -> str:

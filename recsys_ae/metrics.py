@@ -28,12 +28,12 @@ def capped_recall(hits: Hits, n_held_out: Counts, k: int) -> PerUser:
 
 def precision(hits: Hits, n_held_out: Counts, k: int) -> PerUser:
     """Hits / k. [P_k]"""
-    return hits[:, :k].sum(1) / k
+    return np.asarray(hits[:, :k].sum(1) / k, np.float64)
 
 
 def hit_rate(hits: Hits, n_held_out: Counts, k: int) -> PerUser:
     """1 where anything was hit. [success_k]"""
-    return hits[:, :k].any(1).astype(np.float64)
+    return np.asarray(hits[:, :k].any(1), np.float64)
 
 
 def ndcg(hits: Hits, n_held_out: Counts, k: int) -> PerUser:

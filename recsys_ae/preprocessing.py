@@ -1,5 +1,6 @@
 """Preprocessing: how a raw event becomes a weight. One object for ingest, evaluation, scoring and the API."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -7,6 +8,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 SECONDS_PER_DAY = 86_400
+TRANSFORMS: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    "binary": np.ones_like,
+    "linear": np.copy,
+    "log1p": np.log1p,
+}
 
 
 class Preprocessing(BaseModel):
@@ -35,8 +41,7 @@ class Preprocessing(BaseModel):
 
     def weights(self, raw: NDArray[np.floating], times: NDArray[np.int64] | None) -> NDArray[np.float32]:
         """Training weights (N,) of events that pass; events without times do not age."""
-        raw = np.asarray(raw, np.float64)
-        weights = {"binary": np.ones_like, "linear": np.array, "log1p": np.log1p}[self.weight_transform](raw)
+        weights = TRANSFORMS[self.weight_transform](raw.astype(np.float64))
         if self.half_life_days and times is not None and self.reference_time is not None:
             age_days = np.maximum(self.reference_time - times, 0) / SECONDS_PER_DAY
             weights = weights * np.exp2(-age_days / self.half_life_days)

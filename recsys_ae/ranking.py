@@ -104,9 +104,7 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values, columns
 
 
-def similar_items(
-    model: "Recommender", item: int, n_items: int, k: int, *, allow: NDArray[np.bool_] | None = None
-) -> Ranking:
+def similar_items(model: "Recommender", item: int, n_items: int, k: int, *, allow: NDArray[np.bool_] | None = None) -> Ranking:
     """The k items most similar to one column: the list of a history of that item alone, itself left out, (1, k)."""
     return rank_top_k(model, Histories.from_rows([[item]], n_items), k, allow=allow)
 

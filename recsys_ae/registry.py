@@ -50,9 +50,7 @@ class Registry:
         """Names of all whole versions, oldest first."""
         if not self.path.is_dir():
             return []
-        return sorted(
-            entry.name for entry in self.path.iterdir() if (entry / VERSION).is_file() and entry.name[0] != "."
-        )
+        return sorted(entry.name for entry in self.path.iterdir() if (entry / VERSION).is_file() and entry.name[0] != ".")
 
     def current(self) -> str | None:
         """The version that is served, or None."""

@@ -131,11 +131,12 @@ def by_time(
     return Split("by_time", train, holdouts["validation"], holdouts["test"], data, False, dropped)
 
 
-def given(train: Dataset, test: Dataset, *, seed: int, validation_fraction: float = 0.1) -> Split:
+def given(train: Dataset, test: Dataset, *, seed: int, validation_fraction: float = 0.1, refit: bool = True) -> Split:
     """Train and test rows of the same users, split by others (LightGCN's files): the fold-in is a user's train row.
 
-    Validation is a random part of each train row of two interactions or more. Test users and items unknown to train, and test pairs that stand in train
-    too, are dropped and counted. Raises DataError where nothing is left.
+    Validation is a random part of each train row of two interactions or more; with `refit` the model that is judged is
+    trained again on whole train rows. Test users and items unknown to train, and test pairs that stand in train too, are
+    dropped and counted. Raises DataError where nothing is left.
     """
     rng = np.random.default_rng(seed)
     target = _random_share(train.histories, validation_fraction, rng)
@@ -154,7 +155,7 @@ def given(train: Dataset, test: Dataset, *, seed: int, validation_fraction: floa
         "test_pairs_unknown_or_repeated": test.histories.n_interactions - fresh.n_interactions,
     }
     used = Dataset(train.users, train.items, kept, train.metadata, train.preprocessing)
-    return Split("given", used, validation, judged, train, True, dropped)
+    return Split("given", used, validation, judged, train, refit, dropped)
 
 
 def _number(users: int | float, n_users: int) -> int:
@@ -176,8 +177,8 @@ def _random_share(histories: Histories, fraction: float, rng: np.random.Generato
 
 def _new_only(fold_in: Histories, held_out: Histories) -> Histories:
     """The held-out interactions with items that the user's fold-in does not hold."""
-    keys = (h.rows * h.n_items + h.items for h in (held_out, fold_in))
-    return held_out.select(~np.isin(*keys))
+    wanted, seen = (h.rows * h.n_items + h.items for h in (held_out, fold_in))
+    return held_out.select(~np.isin(wanted, seen))
 
 
 def _holdout(users: IdMap, fold_in: Histories, held_out: Histories) -> Holdout:

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from recsys_ae.evaluation import mean_metric
 from recsys_ae.histories import Histories, Holdout
 from recsys_ae.models.base import LatentRecommender, ModelConfig
+from recsys_ae.training import loop
 from recsys_ae.training.batches import Bags
 from recsys_ae.training.device import resolve_device
-from recsys_ae.training import loop
 from recsys_ae.training.run import FitRecord, RunContext
 
 ACTIVATIONS = {"identity": lambda x: x, "tanh": torch.tanh, "gelu": F.gelu, "relu": torch.relu}
@@ -107,7 +107,7 @@ class Autoencoder(LatentRecommender):
         return {name: t.detach().to(device, copy=True) for name, t in fresh.tensors().items()}
 
     def _activate(self, x: Tensor) -> Tensor:
-        return cast(Tensor, ACTIVATIONS[self.config.activation](x))  # type: ignore[no-untyped-call]
+        return cast(Tensor, ACTIVATIONS[self.config.activation](x))
 
     def _encoded(self, p: dict[str, Tensor], bags: Bags) -> Tensor:
         """The last encoder layer's output, (B, code width), of normalised bags."""

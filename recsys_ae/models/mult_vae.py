@@ -41,9 +41,7 @@ class MultVAE(Autoencoder):
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
         z = mean + noise * (0.5 * log_variance).exp()  # (B, Z), eq. 6
         beta = self.config.beta * (min(1.0, share / self.config.annealing) if self.config.annealing else 1.0)
-        return (
-            multinomial_loss(self._logits(parameters, z), bags) + beta * kl_to_standard_normal(mean, log_variance).sum()
-        )
+        return multinomial_loss(self._logits(parameters, z), bags) + beta * kl_to_standard_normal(mean, log_variance).sum()
 
     def fit(self, train: Histories, *, validation: Holdout | None, run: RunContext) -> FitRecord:
         record = super().fit(train, validation=validation, run=run)

@@ -24,9 +24,7 @@ class Popularity(Recommender):
     def fit(self, train: Histories, *, validation: Holdout | None, run: RunContext) -> FitRecord:
         self._require_width(train)
         totals = torch.zeros(self.n_items, dtype=torch.float64)
-        totals.index_add_(
-            0, torch.from_numpy(train.items.astype("int64")), torch.from_numpy(train.weights.astype("float64"))
-        )
+        totals.index_add_(0, torch.from_numpy(train.items.astype("int64")), torch.from_numpy(train.weights.astype("float64")))
         device = resolve_device(run.device)
         self._tensors = {"popularity": totals.float().to(device)}
         return FitRecord(device=str(device))

@@ -118,7 +118,7 @@ def train(
         with state.timed("training"):
             order = users[torch.randperm(len(users), generator=generator, device=device)]
             loss_sum = torch.zeros((), device=device)
-            for rows in order.split(batch_size):
+            for rows in torch.split(order, batch_size):
                 share = state.step / total_steps
                 for group in optimiser.param_groups:
                     group["lr"] = settings.learning_rate * _learning_rate_factor(settings.schedule, share)

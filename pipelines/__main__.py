@@ -1,0 +1,259 @@
+"""The command line. Exit codes: 0 done, 1 the job failed, 2 the input or configuration is wrong."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from recsys_ae.errors import ConfigError, RecsysError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+registry_app = typer.Typer(no_args_is_help=True, help="The versions of models on disk.")
+app.add_typer(registry_app, name="registry")
+
+FILE_WIDTH = 120  # where nobody's terminal says how wide a line may be
+out = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
+err = Console(stderr=True)
+
+ConfigPath = Annotated[Path, typer.Argument(help="The TOML file of the run.", show_default=False)]
+RegistryPath = Annotated[Path, typer.Option("--registry", help="Folder of the registry.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+@app.command()
+def ingest(config: ConfigPath, as_json: AsJson = False) -> None:
+    """Source -> clean log (Parquet in the run folder), with a table of what was read, kept and dropped, by cause."""
+    from pipelines.config import load_config
+    from pipelines.ingest import write_clean_log
+    from pipelines.tables import cleaning_table
+
+    source, path = write_clean_log(load_config(config))
+    counts = {"read": source.log.read, "kept": source.log.kept, "dropped": source.log.dropped, "path": str(path)}
+    if as_json:
+        print_json(counts)
+    else:
+        out.print(cleaning_table(counts))
+        out.print(f"written to {path}")
+
+
+@app.command()
+def train(
+    config: ConfigPath,
+    promote: Annotated[bool, typer.Option("--promote", help="Make the best on validation current.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit every model (early stopping on validation users, then on all rows): one registry version each."""
+    from pipelines.config import load_config
+    from pipelines.tables import cleaning_table, progress_bars
+    from pipelines.train import train as run
+
+    settings = load_config(config)
+    with progress_bars(err) as report:
+        published, counts = run(settings, promote, report)
+    if as_json:
+        versions = [{"model": p.key, "version": p.version, "current": p.current, "metrics": p.metrics} for p in published]
+        print_json({"registry": str(settings.registry.path), "cleaning": counts, "versions": versions})
+        return
+    out.print(cleaning_table(counts))
+    metric = settings.publish.metric
+    table = Table(title="Versions", title_justify="left")
+    for name in ("version", f"validation {metric}", "current"):
+        table.add_column(name, no_wrap=name == "version")
+    for p in published:
+        table.add_row(p.version, f"{p.metrics[metric]['mean']:.4f}", "yes" if p.current else "")
+    out.print(table)
+
+
+@app.command()
+def evaluate(
+    config: ConfigPath,
+    folder: Annotated[Path, typer.Option("--out", help="Folder for evaluation.json.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """All models on one split, compared on the test users: a table, and DIR/evaluation.json."""
+    from pipelines.config import load_config
+    from pipelines.evaluate import evaluate_models, write_document
+    from pipelines.tables import cleaning_table, evaluation_table, progress_bars
+
+    settings = load_config(config)
+    with progress_bars(err) as report:
+        document = evaluate_models(settings, report)
+    path = write_document(document, folder)
+    if as_json:
+        print_json(document)
+        return
+    out.print(cleaning_table(document["data"]["cleaning"]))
+    out.print(evaluation_table(document, settings.publish.metric))
+    out.print(f"written to {path}")
+
+
+@app.command()
+def recommend(
+    registry: RegistryPath,
+    user: Annotated[str | None, typer.Option(help="A stored user's id.")] = None,
+    history: Annotated[str | None, typer.Option(help="Item ids, separated by commas.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="List length.")] = 10,
+    version: Annotated[str | None, typer.Option(help="A version; current without.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """One list of recommendations, with titles where known."""
+    from pipelines.recommend import recommend as run
+    from pipelines.tables import recommendation_table
+    from recsys_ae.registry import Registry
+
+    if (user is None) == (history is None):
+        raise ConfigError("expected either --user or --history")
+    posted = [part.strip() for part in history.split(",") if part.strip()] if history is not None else None
+    answer = run(Registry(registry), version, k, user=user, history=posted)
+    if as_json:
+        print_json({"items": answer.items, "unknown_items": answer.unknown_items, "model_version": answer.version})
+        return
+    if answer.unknown_items:
+        err.print(f"not in the catalogue, left out: {', '.join(map(str, answer.unknown_items))}")
+    out.print(recommendation_table(f"For {'user ' + user if user else 'the history'}, by {answer.version}", answer.items))
+
+
+@app.command()
+def serve(
+    registry: RegistryPath,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+) -> None:
+    """The API, in the foreground. Documentation of its routes is at /docs."""
+    # The service knows nothing of the pipelines and they nothing of it: two programs, started side by side.
+    command = [sys.executable, "-m", "service", "--registry", str(registry), "--host", host, "--port", str(port)]
+    with subprocess.Popen(command) as child:
+        while True:
+            try:
+                code = child.wait()
+                break
+            except KeyboardInterrupt:  # the terminal sent it to the child too, which is shutting down
+                continue
+    raise typer.Exit(max(code, 0) if code in (0, 1, 2) else 0 if code in (-2, -15, 130) else 1)
+
+
+@app.command()
+def models(as_json: AsJson = False) -> None:
+    """The models there are, with their settings and defaults."""
+    from recsys_ae.models import MODELS
+
+    found = {name: model.Config().model_dump(mode="json") for name, model in MODELS.items()}
+    if as_json:
+        print_json(found)
+        return
+    table = Table()
+    table.add_column("model")
+    table.add_column("settings and defaults")
+    for name, config in found.items():
+        table.add_row(name, ", ".join(f"{key}={value}" for key, value in config.items()))
+    out.print(table)
+
+
+@app.command()
+def datasets(as_json: AsJson = False) -> None:
+    """The data sets known by name."""
+    from recsys_ae.datasets import DATASETS
+
+    found = {name: (make.__doc__ or "").strip().splitlines()[0] for name, make in DATASETS.items()}
+    if as_json:
+        print_json(found)
+        return
+    for name, text in found.items():
+        out.print(f"[bold]{name}[/bold]  {text}")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--folder", help="Where the demo works.")] = Path("demo"),
+    dataset: Annotated[str, typer.Option(help="A data set by name.")] = "movielens-small",
+) -> None:
+    """The whole walk on the embedded data set: ingest, train, compare, publish, serve, ask."""
+    from pipelines.demo import demo as run
+
+    run(folder, dataset, out, err)
+
+
+@registry_app.command("list")
+def registry_list(registry: RegistryPath, as_json: AsJson = False) -> None:
+    """All versions, oldest first; an empty registry lists nothing."""
+    from recsys_ae.registry import Registry
+
+    opened = Registry(registry)
+    rows = [opened.show(version) for version in opened.versions()]
+    if as_json:
+        print_json(rows)
+        return
+    table = Table()
+    for name in ("version", "model", "created", "current"):
+        table.add_column(name, no_wrap=name == "version")
+    for row in rows:
+        table.add_row(row["version"], row["model"], row["created"], "yes" if row["current"] else "")
+    if rows:
+        out.print(table)
+
+
+@registry_app.command("show")
+def registry_show(
+    registry: RegistryPath,
+    version: Annotated[str | None, typer.Argument(help="A version; current without.", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Version, model, time, metrics."""
+    from recsys_ae.registry import Registry
+
+    about = Registry(registry).show(version)
+    if as_json:
+        print_json(about)
+        return
+    for name in ("version", "model", "created", "current", "users", "items"):
+        out.print(f"{name:10} {about[name]}")
+    table = Table(title="On the validation users", title_justify="left")
+    for name in ("metric", "mean", "95 % interval"):
+        table.add_column(name)
+    for name, score in about["metrics"].items():
+        interval = "" if score["ci95"] is None else f"{score['ci95'][0]:.4f} to {score['ci95'][1]:.4f}"
+        table.add_row(name, f"{score['mean']:.4f}", interval)
+    out.print(table)
+
+
+@registry_app.command("promote")
+def registry_promote(registry: RegistryPath, version: Annotated[str, typer.Argument(show_default=False)]) -> None:
+    """Make a version current; its digests are checked first."""
+    from recsys_ae.registry import Registry
+
+    Registry(registry).promote(version)
+    out.print(f"current is {version}")
+
+
+@registry_app.command("rollback")
+def registry_rollback(registry: RegistryPath) -> None:
+    """Go back to the version that was current before."""
+    from recsys_ae.registry import Registry
+
+    out.print(f"current is {Registry(registry).rollback()}")
+
+
+def main() -> None:
+    """Run the command line; an error made on purpose is one message on stderr and its exit code."""
+    try:
+        app()
+    except RecsysError as error:
+        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        err.print("stopped")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

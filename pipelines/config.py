@@ -1,0 +1,270 @@
+"""TOML and environment -> RunConfig: frozen, validated; a wrong key or value is one clear message.
+
+Every key is also `RECSYS_AE__SECTION__KEY` in the environment, which wins over the file. Relative paths start from the
+folder in which the command runs, as those on the command line do.
+"""
+
+import datetime
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from recsys_ae.datasets import DATASETS
+from recsys_ae.errors import ConfigError
+from recsys_ae.evaluation import parse_metric
+from recsys_ae.log import Cleaning, Columns
+from recsys_ae.models import MODELS, ModelConfig
+from recsys_ae.preprocessing import Preprocessing
+from recsys_ae.training.run import Precision
+
+
+class Section(BaseModel):
+    """A section of the file: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LogSection(Section):
+    """Where interactions come from and what a row must pass. Either `path` or `dataset`."""
+
+    path: str | list[str] | None = None
+    dataset: str | None = None
+    user: str = "user_id"
+    item: str = "item_id"
+    timestamp: str = "timestamp"
+    weight: str = "weight"
+    ids: Literal["auto", "string"] = "auto"
+    min_weight: float | None = Field(None, gt=0, allow_inf_nan=False)
+    min_user_interactions: PositiveInt = 1
+    min_item_interactions: PositiveInt = 1
+    half_life_days: float | None = Field(None, gt=0, allow_inf_nan=False)
+    weight_transform: Literal["binary", "linear", "log1p"] = "binary"
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.dataset is not None and self.dataset not in DATASETS:
+            raise ValueError(f"dataset {self.dataset!r} is unknown; expected one of {', '.join(DATASETS)}")
+        if self.dataset is not None and self.path is not None:
+            raise ValueError("path and dataset are both set; expected one of them")
+        return self
+
+    @property
+    def columns(self) -> Columns:
+        """Column names; a timestamp or weight that the file names must be there."""
+        required = {"user", "item"} | ({"timestamp", "weight"} & self.model_fields_set)
+        return Columns(self.user, self.item, self.timestamp, self.weight, frozenset(required))
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What is saved in the artefact."""
+        return Preprocessing(
+            min_weight=self.min_weight, weight_transform=self.weight_transform, half_life_days=self.half_life_days
+        )
+
+    @property
+    def cleaning(self) -> Cleaning:
+        """What a row must pass."""
+        return Cleaning(self.preprocessing, self.min_user_interactions, self.min_item_interactions)
+
+
+class ItemsSection(Section):
+    """Titles and categories (separated by |) by item id."""
+
+    path: str | None = None
+    id: str = "item_id"
+    title: str | None = None
+    category: str | None = None
+
+
+Share = int | float
+Moment = datetime.datetime | datetime.date | int
+
+
+class SplitSection(Section):
+    """The protocol of evaluation."""
+
+    kind: Literal["strong_generalization", "by_time", "given"] = "strong_generalization"
+    validation_users: Share = 0.1
+    test_users: Share = 0.1
+    held_out_fraction: float = Field(0.2, gt=0, lt=1)
+    validation_from: Moment | None = None
+    test_from: Moment | None = None
+    validation_fraction: float = Field(0.1, gt=0, lt=1)
+    test_fraction: float = Field(0.1, gt=0, lt=1)
+    train: str | None = None
+    test: str | None = None
+    refit: bool = True
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        for name in ("validation_users", "test_users"):
+            value = getattr(self, name)
+            if value <= 0 or (isinstance(value, float) and value >= 1):
+                raise ValueError(f"{name} is {value}; expected a number of users, or a fraction between 0 and 1")
+        if self.kind == "given" and not (self.train and self.test):
+            raise ValueError('kind = "given" needs train and test, two files')
+        if self.kind == "by_time" and self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError("validation_fraction and test_fraction leave nothing to train on")
+        return self
+
+
+class EvaluationSection(Section):
+    """List lengths."""
+
+    ks: tuple[PositiveInt, ...] = Field((10, 20, 50, 100), min_length=1)
+
+
+class RunSection(Section):
+    """Where and how to compute."""
+
+    device: str = "auto"
+    precision: Precision = "auto"
+    folder: Path = Path("runs")
+
+
+class ModelSection(Section):
+    """One model: `name`, `id`, and any key of the model's Config."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+    id: str = Field("", pattern=r"^[A-Za-z0-9_.-]*$")
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.name not in MODELS:
+            raise ValueError(f"model {self.name!r} is unknown; expected one of {', '.join(MODELS)}")
+        try:
+            MODELS[self.name].Config(**(self.model_extra or {}))
+        except ValidationError as error:
+            raise ValueError(
+                f"model {self.name!r}: {_explained(error, sorted(MODELS[self.name].Config.model_fields))}"
+            ) from None
+        return self
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's validated Config."""
+        return MODELS[self.name].Config(**(self.model_extra or {}))
+
+    @property
+    def key(self) -> str:
+        """What the model is called in every output."""
+        return self.id or self.name
+
+
+class RegistrySection(Section):
+    """Where versions are kept."""
+
+    path: Path = Path("registry")
+
+
+class PublishSection(Section):
+    """What chooses the best model."""
+
+    metric: str = "ndcg@100"
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        try:
+            parse_metric(self.metric)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+
+class RunConfig(BaseSettings):
+    """All of a run."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix="RECSYS_AE__",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+    )
+
+    seed: NonNegativeInt = 0
+    log: LogSection = LogSection()
+    items: ItemsSection = ItemsSection()
+    split: SplitSection = SplitSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    run: RunSection = RunSection()
+    models: tuple[ModelSection, ...] = Field((ModelSection(name="mult_vae"),), min_length=1)
+    registry: RegistrySection = RegistrySection()
+    publish: PublishSection = PublishSection()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file, key by key."""
+        return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        keys = [model.key for model in self.models]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise ValueError(f"two [[models]] are called {twice[0]!r}; give each an id of its own")
+        if self.split.kind != "given" and not (self.log.path or self.log.dataset):
+            raise ValueError('[log] has neither path nor dataset; expected path = "FILE" or dataset = "NAME"')
+        return self
+
+    @property
+    def ks(self) -> tuple[int, ...]:
+        """List lengths to judge: those asked for and that of the publishing metric."""
+        return tuple(sorted({*self.evaluation.ks, parse_metric(self.publish.metric)[1]}))
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read and validate. Raises ConfigError, which names file, section, key, what was found and what was expected."""
+    try:
+        with path.open("rb") as file:
+            content = tomllib.load(file)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: does not exist; expected a TOML file") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder; expected a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not valid TOML: {error}") from None
+    return make_config(content, str(path))
+
+
+def make_config(content: Mapping[str, Any], origin: str = "configuration") -> RunConfig:
+    """Validate what a file would hold."""
+    try:
+        return RunConfig(**content)
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: {_explained(error, sorted(RunConfig.model_fields))}") from None
+    except ValueError as error:  # an environment variable that is not JSON where JSON is needed
+        raise ConfigError(f"{origin} or the environment: {error}") from None
+
+
+def _explained(error: ValidationError, known: list[str]) -> str:
+    """The first fault as `[section] key: what; found ...`, with the number of others."""
+    faults = error.errors(include_url=False)
+    first = faults[0]
+    where = [str(part) for part in first["loc"]]
+    place = f"[{where[0]}] {'.'.join(where[1:])}".strip() if len(where) > 1 else "".join(where)
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        message = "unknown key"
+        if len(where) == 1:
+            message += f"; expected one of {', '.join(known)}"
+        elif where[0] in RunConfig.model_fields and len(where) == 2:
+            section = RunConfig.model_fields[where[0]].annotation
+            message += f"; expected one of {', '.join(section.model_fields)}"  # type: ignore[union-attr]
+    elif first["type"] != "value_error":
+        message += f"; found {first['input']!r}"
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return f"{place}: {message}{more}" if place else f"{message}{more}"

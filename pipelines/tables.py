@@ -1,0 +1,79 @@
+"""What a person sees: tables and progress bars, on stderr or stdout as the command says."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from pipelines.train import Report
+from recsys_ae.training.run import Progress as Epoch
+
+
+@contextmanager
+def progress_bars(console: Console) -> Iterator[Report]:
+    """A bar for each fit; nothing but the last state of it where the console is no terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(),
+    )
+    tasks: dict[tuple[str, bool], TaskID] = {}
+    with Progress(*columns, console=console) as bars:
+
+        def report(model: str, epoch: Epoch) -> None:
+            refit = epoch.validation is None
+            if (model, refit) not in tasks:
+                tasks[model, refit] = bars.add_task(f"{model}{' on all rows' if refit else ''}", total=epoch.epochs, state="")
+            state = f"loss {epoch.loss:.2f}" + ("" if refit else f"  validation {epoch.validation:.4f}")
+            bars.update(tasks[model, refit], completed=epoch.epoch, total=epoch.epochs, state=state)
+
+        yield report
+
+
+def cleaning_table(counts: dict[str, Any]) -> Table:
+    """Rows read, dropped by cause, and kept."""
+    table = Table(title="Interactions", title_justify="left")
+    table.add_column("what")
+    table.add_column("rows", justify="right")
+    table.add_row("read", f"{counts['read']:,}")
+    for cause, count in counts["dropped"].items():
+        table.add_row(f"  dropped: {cause.replace('_', ' ')}", f"{count:,}")
+    table.add_row("kept", f"{counts['kept']:,}", style="bold")
+    return table
+
+
+def evaluation_table(document: dict[str, Any], metric: str) -> Table:
+    """One line a model, best first; the leading metric with its standard error. All metrics are in evaluation.json."""
+    models = document["models"]
+    ks = sorted({int(name.partition("@")[2]) for name in next(iter(models.values()))["metrics"]})
+    shown = dict.fromkeys((metric, f"capped_recall@{20 if 20 in ks else ks[0]}", f"coverage@{ks[0]}"))
+    table = Table(title=f"{document['split']['test_users']:,} test users, {document['split']['kind']}", title_justify="left")
+    table.add_column("model", no_wrap=True)
+    for name in (*shown, "epoch", "fit s", "users/s"):
+        table.add_column(name, justify="right")
+    for key, entry in sorted(models.items(), key=lambda kv: -kv[1]["metrics"][metric]["mean"]):
+        scores = [entry["metrics"][name] for name in shown]
+        cells = [f"{score['mean']:.4f}" for score in scores]
+        if scores[0]["se"] is not None:
+            cells[0] += f" ±{scores[0]['se']:.4f}"
+        cost = entry["cost"]
+        epoch = str(entry["fit"]["best_epoch"] or "")
+        table.add_row(key, *cells, epoch, f"{cost['fit_seconds']:.1f}", f"{cost['score_users_per_second']:,.0f}")
+    return table
+
+
+def recommendation_table(title: str, items: list[dict[str, Any]]) -> Table:
+    """A list with titles."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("rank", justify="right")
+    table.add_column("item", justify="right")
+    table.add_column("title", overflow="fold")
+    table.add_column("score", justify="right")
+    for item in items:
+        table.add_row(str(item["rank"]), str(item["item_id"]), item["title"] or "", f"{item['score']:.3f}")
+    return table

@@ -1,0 +1,134 @@
+"""train: fit every model, early stopping on validation users, then on all rows; one registry version each."""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipelines.config import ModelSection, RunConfig
+from pipelines.ingest import split_dataset
+from recsys_ae.artifact import Artifact, environment
+from recsys_ae.dataset import Dataset
+from recsys_ae.evaluation import evaluate
+from recsys_ae.histories import Holdout
+from recsys_ae.models import MODELS, Recommender
+from recsys_ae.registry import Registry, StoredUsers
+from recsys_ae.split import Split
+from recsys_ae.training.run import FitRecord, Progress, RunContext
+
+Report = Callable[[str, Progress], None]
+"""Called with the model's key after every epoch."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model fitted on the training part, with its record and seconds."""
+
+    section: ModelSection
+    model: Recommender
+    record: FitRecord
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Published:
+    """A registry version with what it reached on the validation users."""
+
+    key: str
+    version: str
+    metrics: dict[str, Any]
+    current: bool
+
+
+def train(config: RunConfig, promote: bool, report: Report | None = None) -> tuple[list[Published], dict[str, Any]]:
+    """The whole job: log -> split -> fit, judge on validation, refit on all rows, publish each -> current."""
+    split, counts = split_dataset(config)
+    published = [publish(config, fit(config, section, split, report), split, report) for section in config.models]
+    return choose_current(config, published, promote), counts
+
+
+def publish(config: RunConfig, fitted: Fitted, split: Split, report: Report | None = None) -> Published:
+    """Judge on the validation users, refit on all rows, write a registry version."""
+    metrics = {name: score.as_json() for name, score in evaluate(fitted.model, split.validation, config.ks).scores.items()}
+    model = refit(config, fitted, split, report)
+    version = write_version(config, fitted, model, metrics, split.refit)
+    return Published(fitted.section.key, version, metrics, False)
+
+
+def choose_current(config: RunConfig, published: list[Published], promote: bool) -> list[Published]:
+    """The best on validation becomes current if there is none, or with `promote`."""
+    registry = Registry(config.registry.path)
+    if promote or registry.current() is None:
+        registry.promote(max(published, key=lambda p: p.metrics[config.publish.metric]["mean"]).version)
+    current = registry.current()
+    return [replace(p, current=p.version == current) for p in published]
+
+
+def fit(config: RunConfig, section: ModelSection, split: Split, report: Report | None = None) -> Fitted:
+    """Fit on the training part; the best epoch on the validation users is kept."""
+    model = MODELS[section.name](section.config, len(split.train.items))
+    return _fitted(config, section, model, split.train, split.validation, None, report)
+
+
+def refit(config: RunConfig, fitted: Fitted, split: Split, report: Report | None = None) -> Recommender:
+    """The same model on all rows for the number of epochs found, with the schedules of the full run."""
+    model = MODELS[fitted.section.name](fitted.section.config, len(split.refit.items))
+    epochs = fitted.record.best_epoch or None
+    return _fitted(config, fitted.section, model, split.refit, None, epochs, report).model
+
+
+def _fitted(
+    config: RunConfig,
+    section: ModelSection,
+    model: Recommender,
+    train: Dataset,
+    validation: Holdout | None,
+    stop_after: int | None,
+    report: Report | None,
+) -> Fitted:
+    folder = checkpoint_folder(config, section, "refit" if validation is None else "fit")
+    context = RunContext(
+        seed=config.seed,
+        device=config.run.device,
+        precision=config.run.precision,
+        progress=(lambda p: report(section.key, p)) if report else None,
+        checkpoint_folder=folder,
+        stop_after=stop_after,
+        metric=config.publish.metric,
+    )
+    begin = time.perf_counter()
+    record = model.fit(train.histories, validation=validation, run=context)
+    seconds = time.perf_counter() - begin
+    shutil.rmtree(folder, ignore_errors=True)
+    return Fitted(section, model, record, seconds)
+
+
+def checkpoint_folder(config: RunConfig, section: ModelSection, phase: str) -> Path:
+    """One folder for each model's configuration, so that a changed one never meets another's checkpoint."""
+    digest = hashlib.sha256(f"{section.model_dump_json()} {config.seed}".encode()).hexdigest()[:12]
+    return config.run.folder / "checkpoints" / f"{section.key}-{phase}-{digest}"
+
+
+def write_version(config: RunConfig, fitted: Fitted, model: Recommender, metrics: dict[str, Any], data: Dataset) -> str:
+    """Write the refitted model as a registry version; returns its name."""
+    manifest = {
+        "id": fitted.section.key,
+        "seed": config.seed,
+        "data": {
+            "users": len(data.users),
+            "items": len(data.items),
+            "interactions": data.histories.n_interactions,
+            "digest": data.digest,
+        },
+        "split": config.split.kind,
+        "metrics": metrics,
+        "fit": fitted.record.summary(),
+        "precision": fitted.record.precision,
+        "environment": environment(),
+    }
+    artifact = Artifact(fitted.section.name, model, data.items, data.metadata, data.preprocessing, manifest)
+    stored = StoredUsers(data.users, data.histories)
+    return Registry(config.registry.path).publish(artifact, fitted.section.key, stored, metrics)
