@@ -185,7 +185,6 @@ class RunConfig(BaseSettings):
         extra="forbid",
         env_prefix="RECSYS_AE__",
         env_nested_delimiter="__",
-        nested_model_default_partial_update=True,
     )
 
     seed: NonNegativeInt = 0

@@ -1,0 +1,294 @@
+"""The command line as its users meet it: real processes, exit codes, one message, files on disk."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from recsys_ae import datasets
+from recsys_ae.registry import Registry
+
+CONFIG = """
+seed = 3
+[log]
+path = "events.parquet"
+min_weight = 3.0
+[items]
+path = "items.csv"
+id = "id"
+title = "name"
+category = "kinds"
+[split]
+validation_users = 40
+test_users = 40
+[[models]]
+name = "popularity"
+[[models]]
+name = "ease"
+id = "ease-50"
+regularisation = 50.0
+[[models]]
+name = "mult_dae"
+latent = 32
+epochs = 4
+"""
+
+
+def run(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines", *arguments],
+        cwd=folder,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a log, titles and a configuration, trained once."""
+    folder = tmp_path_factory.mktemp("home")
+    raw = datasets.synthetic(n_users=300, n_items=120, seed=5)
+    pq.write_table(raw.events, folder / "events.parquet")
+    lines = [f'{item},"{title}, really",{"|".join(raw.categories[item])}' for item, title in raw.titles.items()]
+    (folder / "items.csv").write_text("id,name,kinds\n" + "\n".join(lines) + "\n")
+    (folder / "run.toml").write_text(CONFIG)
+    done = run(folder, "train", "run.toml", "--json")
+    assert done.returncode == 0, done.stderr
+    (folder / "trained.json").write_text(done.stdout)
+    return folder
+
+
+def test_train_publishes_each_model_and_the_best_on_validation_is_current(home: Path) -> None:
+    told = json.loads((home / "trained.json").read_text())
+    means = {v["model"]: v["metrics"]["ndcg@100"]["mean"] for v in told["versions"]}
+    assert set(means) == {"popularity", "ease-50", "mult_dae"}
+    current = [v["model"] for v in told["versions"] if v["current"]]
+    assert current == [max(means, key=lambda key: means[key])]
+    assert min(means, key=lambda key: means[key]) == "popularity"
+    registry = Registry(home / "registry")
+    assert {v["version"] for v in told["versions"]} == set(registry.versions())
+    artifact, stored = registry.load()
+    assert len(stored.users) == artifact.manifest["data"]["users"]
+    assert artifact.preprocessing.min_weight == 3.0
+    assert artifact.metadata.title(0) == "Item 1 of taste " + artifact.metadata.categories[0][0].split()[-1] + ", really"
+    assert not list((home / "runs").rglob("*.safetensors"))  # checkpoints of finished fits are gone
+
+
+def test_evaluation_json_is_the_contract_and_repeats_to_the_bit(home: Path) -> None:
+    documents = []
+    for name in ("a", "b"):
+        done = run(home, "evaluate", "run.toml", "--out", name)
+        assert done.returncode == 0, done.stderr
+        assert "mult_dae" in done.stdout
+        document = json.loads((home / name / "evaluation.json").read_text())
+        documents.append(document)
+    first = documents[0]
+    assert first["schema"] == 1
+    assert first["data"]["digest"].startswith("sha256:")
+    assert first["split"] | {"kind": "strong_generalization", "test_users": 40} == first["split"]
+    assert set(first["models"]) == {"popularity", "ease-50", "mult_dae"}
+    entry = first["models"]["mult_dae"]
+    score = entry["metrics"]["recall@20"]
+    assert set(score) == {"mean", "se", "ci95", "users"}
+    assert score["ci95"][0] < score["mean"] < score["ci95"][1]
+    assert set(entry["fit"]) >= {"best_epoch", "epochs"}
+    assert set(entry["cost"]) >= {"fit_seconds", "fit_users_per_second", "score_users_per_second", "peak_rss_bytes"}
+    assert entry["parameters"] == 32 * 2 * first["split"]["train_items"] + 32 + first["split"]["train_items"]
+    for document in documents:
+        document.pop("environment")
+        for model in document["models"].values():
+            model.pop("cost")
+    assert documents[0] == documents[1]
+
+
+def test_json_goes_to_stdout_alone(home: Path) -> None:
+    for arguments in (
+        ("ingest", "run.toml"),
+        ("registry", "list", "--registry", "registry"),
+        ("registry", "show", "--registry", "registry"),
+        ("recommend", "--registry", "registry", "--user", "7"),
+        ("models",),
+        ("datasets",),
+    ):
+        done = run(home, *arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        json.loads(done.stdout)
+
+
+def test_ingest_counts_every_row(home: Path) -> None:
+    told = json.loads(run(home, "ingest", "run.toml", "--json").stdout)
+    raw = pq.read_table(home / "events.parquet")
+    assert told["read"] == raw.num_rows
+    assert told["dropped"]["below_min_weight"] == int((raw["weight"].to_numpy() < 3).sum())
+    assert told["kept"] == told["read"] - sum(told["dropped"].values())
+    assert pq.read_table(home / told["path"]).num_rows == told["kept"]
+
+
+def test_recommend_for_a_user_and_for_a_history(home: Path) -> None:
+    registry = Registry(home / "registry")
+    artifact, stored = registry.load()
+    user = stored.users.ids[4]
+    told = json.loads(run(home, "recommend", "--registry", "registry", "--user", str(user), "-k", "5", "--json").stdout)
+    seen = artifact.items.at(stored.histories.row(4))
+    assert len(told["items"]) == 5
+    assert not {i["item_id"] for i in told["items"]} & set(seen)
+    assert told["model_version"] == registry.current()
+    history = ",".join(str(i) for i in [*seen, "nonsense"])
+    again = json.loads(run(home, "recommend", "--registry", "registry", "--history", history, "-k", "5", "--json").stdout)
+    assert [i["item_id"] for i in again["items"]] == [i["item_id"] for i in told["items"]]
+    assert again["unknown_items"] == ["nonsense"]
+    table = run(home, "recommend", "--registry", "registry", "--user", str(user), "-k", "5").stdout
+    assert told["items"][0]["title"] in table
+
+
+def test_registry_promote_and_rollback(home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "registry"
+    shutil.copytree(home / "registry", folder)
+    registry = Registry(folder)
+    before = registry.current()
+    other = next(v for v in registry.versions() if v != before)
+    assert run(tmp_path, "registry", "promote", other, "--registry", "registry").returncode == 0
+    assert json.loads(run(tmp_path, "registry", "show", "--registry", "registry", "--json").stdout)["version"] == other
+    assert run(tmp_path, "registry", "rollback", "--registry", "registry").returncode == 0
+    assert registry.current() == before
+    assert run(tmp_path, "registry", "rollback", "--registry", "registry").returncode == 2
+
+
+def test_an_empty_registry_lists_nothing_and_is_no_error(tmp_path: Path) -> None:
+    done = run(tmp_path, "registry", "list", "--registry", "none")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert json.loads(run(tmp_path, "registry", "list", "--registry", "none", "--json").stdout) == []
+    assert run(tmp_path, "registry", "show", "--registry", "none").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("missing.csv", None, ["missing.csv", "does not exist"]),
+        ("empty.csv", b"", ["empty.csv", "empty"]),
+        ("header.csv", b"user_id,item_id\n", ["header.csv", "no rows"]),
+        ("column.csv", b"user_id,thing\n1,2\n", ["column.csv", "item_id", "thing"]),
+        ("weight.csv", b"user_id,item_id,weight\n1,2,3\n1,3,many\n", ["weight.csv", "row 2", "many", "number"]),
+        ("nan.csv", b"user_id,item_id,weight\n1,2,nan\n", ["nan.csv", "row 1", "finite"]),
+        ("inf.csv", b"user_id,item_id,weight\n1,2,1\n2,2,inf\n", ["inf.csv", "row 2", "finite"]),
+        ("mixed.csv", b"user_id,item_id\n1,2\n2,2\nbob,3\n", ["mixed.csv", "row 3", "bob", "integer"]),
+        ("binary.csv", b"\x89PNG\r\n\x1a\n\0\0\0", ["binary.csv", "binary"]),
+        ("cut.parquet", b"PAR1\x15\x04\x15", ["cut.parquet", "Parquet"]),
+    ],
+)
+def test_bad_input_ends_with_code_2_and_one_message(tmp_path: Path, name: str, content: bytes | None, said: list[str]) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "run.toml").write_text(f'[log]\npath = "{name}"\n')
+    done = run(tmp_path, "train", "run.toml")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    messages = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(messages) == 1, done.stderr
+    for part in said:
+        assert part in messages[0]
+    assert not (tmp_path / "registry").exists()
+
+
+def test_by_time_and_given_run_from_configuration(home: Path) -> None:
+    by_time = CONFIG.replace("validation_users = 40\ntest_users = 40", 'kind = "by_time"')
+    (home / "by_time.toml").write_text(by_time)
+    done = run(home, "evaluate", "by_time.toml", "--out", "by_time")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((home / "by_time" / "evaluation.json").read_text())["split"]["kind"] == "by_time"
+
+    table = pq.read_table(home / "events.parquet")
+    test = np.arange(table.num_rows) % 5 == 0
+    pq.write_table(table.filter(~test), home / "train.parquet")
+    pq.write_table(table.filter(test), home / "test.parquet")
+    given = '[split]\nkind = "given"\ntrain = "train.parquet"\ntest = "test.parquet"\n'
+    given += '[[models]]\nname = "popularity"\n[[models]]\nname = "ease"\n'
+    (home / "given.toml").write_text(given)
+    done = run(home, "evaluate", "given.toml", "--out", "given")
+    assert done.returncode == 0, done.stderr
+    document = json.loads((home / "given" / "evaluation.json").read_text())
+    assert document["data"]["interactions"] == int((~test).sum())
+    means = {key: m["metrics"]["recall@20"]["mean"] for key, m in document["models"].items()}
+    assert means["ease"] > 1.3 * means["popularity"]
+
+
+def children_of(pid: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            if int(fields[1]) == pid and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_demo_leaves_no_child_behind(home: Path, blow: signal.Signals) -> None:
+    """The demo's service context, struck while the service runs."""
+    code = (
+        "import sys, time; from pathlib import Path; from pipelines.demo import service\n"
+        "with service(Path('registry')) as address:\n    print(address, flush=True)\n    time.sleep(100)\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=home, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        assert parent.stdout is not None
+        assert parent.stdout.readline().startswith("http://127.0.0.1:")
+        children = children_of(parent.pid)
+        assert len(children) == 1
+        parent.send_signal(blow)
+        parent.wait(20)
+        deadline = time.monotonic() + 20
+        while alive(children[0]) and time.monotonic() < deadline:
+            os.sched_yield()
+        assert not alive(children[0])
+    finally:
+        parent.kill()
+        parent.wait()
+        if parent.stdout:
+            parent.stdout.close()
+
+
+def test_the_demo_walks_to_its_end(tmp_path: Path) -> None:
+    """The same walk as `make demo`, on generated data: log, training, comparison, registry, HTTP, titles."""
+    done = run(tmp_path, "demo", "--dataset", "synthetic", "--folder", "demo")
+    assert done.returncode == 0, done.stderr
+    for part in (
+        "ndcg@100",
+        "mult_vae",
+        "ease",
+        "als",
+        "popularity",
+        "current version",
+        "of taste",
+        "POST /v1/recommendations",
+    ):
+        assert part in done.stdout, done.stdout
+    document = json.loads((tmp_path / "demo" / "evaluation.json").read_text())
+    means = {key: m["metrics"]["ndcg@100"]["mean"] for key, m in document["models"].items()}
+    assert means["mult_vae"] > means["popularity"] + 0.05
+    assert Registry(tmp_path / "demo" / "registry").show()["model"] == "mult_vae"
