@@ -1,0 +1,79 @@
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Normal, kl_divergence
+
+from recsys_ae import Histories
+from recsys_ae.training.batches import Bags, DeviceHistories
+from recsys_ae.training.loss import kl_to_standard_normal, multinomial_loss
+from tests.worlds import ragged
+
+HISTORIES = ragged(0, 12, 20)
+
+
+def bags(dtype: torch.dtype) -> Bags:
+    whole = DeviceHistories(HISTORIES, torch.device("cpu")).whole()
+    return whole.reweighted(whole.weights.to(dtype))
+
+
+def logits(dtype: torch.dtype, scale: float = 3.0) -> Tensor:
+    drawn = scale * torch.randn(12, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return drawn.to(dtype).requires_grad_()
+
+
+def dense(logits: Tensor) -> Tensor:
+    """Liang et al. 2018, eq. 2, with a dense target."""
+    target = torch.from_numpy(HISTORIES.matrix.toarray()).to(logits.dtype)
+    return -(target * logits.log_softmax(1)).sum(1).mean()
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("scale", [3.0, 50.0])
+def test_loss_and_gradient_equal_dense_log_softmax(dtype: torch.dtype, tolerance: float, scale: float) -> None:
+    ours, reference = logits(dtype, scale), logits(dtype, scale)
+    found, expected = multinomial_loss(ours, bags(dtype)), dense(reference)
+    (2 * found).backward()
+    (2 * expected).backward()
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(ours.grad, reference.grad, rtol=tolerance, atol=tolerance)
+
+
+def test_gradient_equals_finite_differences() -> None:
+    double = bags(torch.float64)
+    assert torch.autograd.gradcheck(lambda x: multinomial_loss(x, double), (logits(torch.float64),))
+
+
+def test_large_logits_do_not_overflow() -> None:
+    huge = torch.full((12, 20), 1e4, requires_grad=True)
+    loss = multinomial_loss(huge, bags(torch.float32))
+    loss.backward()
+    assert loss.isfinite()
+    assert huge.grad is not None
+    assert huge.grad.isfinite().all()
+
+
+def test_backward_leaves_the_logits_alone() -> None:
+    ours = logits(torch.float32)
+    before = ours.detach().clone()
+    multinomial_loss(ours, bags(torch.float32)).backward()
+    assert torch.equal(ours.detach(), before)
+
+
+def test_an_empty_row_has_no_loss_and_no_gradient() -> None:
+    empty = DeviceHistories(Histories.from_rows([[], [1]], 4), torch.device("cpu")).whole()
+    ours = torch.randn(2, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    multinomial_loss(ours, empty).backward()
+    assert ours.grad is not None
+    assert (ours.grad[0] == 0).all()
+    assert (ours.grad[1] != 0).all()
+
+
+def test_kl_equals_torch_distributions_by_dimension() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mean, log_variance = (torch.randn(9, 5, generator=generator, dtype=torch.float64) for _ in range(2))
+    expected = kl_divergence(Normal(mean, (0.5 * log_variance).exp()), Normal(0.0, 1.0)).mean(0)
+    torch.testing.assert_close(kl_to_standard_normal(mean, log_variance), expected)
+
+
+def test_kl_of_the_prior_is_zero() -> None:
+    assert kl_to_standard_normal(torch.zeros(4, 3), torch.zeros(4, 3)).tolist() == [0, 0, 0]
