@@ -51,7 +51,10 @@ class Dataset:
             if found.times is None:
                 raise DataError("half_life_days needs times, and the log has none; expected a timestamp column")
             preprocessing = preprocessing.model_copy(update={"reference_time": int(found.times.max())})
-        weights = preprocessing.weights(found.weights, found.times)
+        raw = found.weights
+        if raw is None:  # as the API takes an event that states none
+            raw = np.full(len(found.rows), preprocessing.neutral_weight)
+        weights = preprocessing.weights(raw, found.times)
         shape = (len(found.users), len(found.items))
         histories = Histories.from_pairs(found.rows, found.columns, weights, found.times, shape)
         metadata = ItemMetadata.of(found.items, histories, titles or {}, categories or {})

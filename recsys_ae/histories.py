@@ -32,6 +32,9 @@ class Histories:
         for name, dtype in (("indptr", np.int64), ("items", np.int32), ("weights", np.float32), ("times", np.int64)):
             array = getattr(self, name)
             if array is not None:
+                if name == "items" and len(array) and not 0 <= array.min() <= array.max() < self.n_items:
+                    found = array.min() if array.min() < 0 else array.max()
+                    raise DataError(f"item index {found} is out of range for a catalogue of {self.n_items} items")
                 array = np.ascontiguousarray(array, dtype)
                 array = array.view()
                 array.flags.writeable = False
@@ -41,9 +44,6 @@ class Histories:
             raise DataError(f"indptr must rise from 0 to the {n} stored interactions")
         if len(self.weights) != n or (self.times is not None and len(self.times) != n):
             raise DataError(f"weights and times must have one entry for each of the {n} stored interactions")
-        if n and (self.items.min() < 0 or self.items.max() >= self.n_items):
-            found = self.items.min() if self.items.min() < 0 else self.items.max()
-            raise DataError(f"item index {found} is out of range for a catalogue of {self.n_items} items")
         if not (np.isfinite(self.weights).all() and (self.weights > 0).all()):
             raise DataError("a weight is not finite and greater than 0")
         if self.times is not None and n:
@@ -176,6 +176,8 @@ class Holdout:
             raise DataError(f"fold-in of {self.fold_in.n_items} items, held-out of {self.held_out.n_items}")
         n_items = max(self.fold_in.n_items, 1)
         seen, target = (h.rows * n_items + h.items for h in (self.fold_in, self.held_out))
+        if len(np.unique(target)) < len(target):
+            raise DataError("an item stands twice in the held-out part of a user")
         if len(np.intersect1d(seen, target)):
             raise DataError("an item stands both in the fold-in and in the held-out part of a user")
 

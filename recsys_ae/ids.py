@@ -43,7 +43,7 @@ class IdMap:
     @classmethod
     def of(cls, ids: Iterable[Id] | NDArray[np.generic]) -> "IdMap":
         """From any sequence of ids; numpy scalars become plain Python ones."""
-        return cls(tuple(ids.tolist() if isinstance(ids, np.ndarray) else ids))
+        return cls(tuple(i.item() if isinstance(i, np.generic) else i for i in ids))
 
     @cached_property
     def _positions(self) -> dict[Id, int]:

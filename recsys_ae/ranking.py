@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys_ae.errors import DataError
+from recsys_ae.errors import DataError, ModelError
 from recsys_ae.histories import Histories
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ def rank_top_k(
     """
     if exclude is not None and (len(exclude), exclude.n_items) != (len(histories), histories.n_items):
         raise DataError(f"exclude has shape ({len(exclude)}, {exclude.n_items}); expected that of the histories")
+    if allow is not None and allow.shape != (histories.n_items,):
+        raise DataError(f"allow has shape {allow.shape}; expected ({histories.n_items},), one entry an item")
     if batch_size is None:
         batch_size = max(1, min(1_000, SCORES_PER_BATCH // max(histories.n_items, 1)))
     items = np.full((len(histories), k), -1, np.int32)
@@ -73,6 +75,8 @@ def rank_top_k(
         best, columns = top_k(masked, k)
         width = best.shape[1]
         found = best.cpu().numpy()
+        if np.isnan(found).any():  # NaN compares greater than all, so one in the row is one in the list
+            raise ModelError(f"{type(model).__name__} gave scores that are not a number; expected finite ones")
         scores[block, :width] = found
         items[block, :width] = np.where(np.isneginf(found), -1, columns.cpu().numpy())
     return Ranking(items, scores)

@@ -2,7 +2,7 @@
 
 registry/
   current.json                      {"version": ..., "previous": [...]}
-  20261124T031500-mult_vae-1a2b3c4d/
+  20261124T031500.123456-mult_vae-1a2b3c4d/
     manifest.json model.safetensors items.json    the artefact
     histories.safetensors                         users' histories, what the API starts from
     version.json                                  version, model, created, metrics, digests; written last
@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from recsys_ae.errors import ArtifactError, DataError, RegistryError
 from recsys_ae.histories import Histories
 from recsys_ae.ids import IdMap
 
+STAMP = "%Y%m%dT%H%M%S.%f"
 VERSION, HISTORIES, CURRENT = "version.json", "histories.safetensors", "current.json"
 
 
@@ -38,6 +39,10 @@ class StoredUsers:
 
     users: IdMap
     histories: Histories
+
+    def __post_init__(self) -> None:
+        if len(self.users) != len(self.histories):
+            raise DataError(f"{len(self.users)} users and {len(self.histories)} histories; expected as many of each")
 
 
 class Registry:
@@ -62,10 +67,17 @@ class Registry:
         return {**read_sealed(self.path / version / VERSION), "current": version == self.current()}
 
     def publish(self, artifact: Artifact, model_id: str, stored: StoredUsers, metrics: dict[str, Any]) -> str:
-        """Write a version; it appears whole or not at all, and does not become current. Returns its name."""
+        """Write a version; it appears whole or not at all, and does not become current. Returns its name: time, model, digest.
+
+        Raises DataError where the stored histories are over another catalogue than the model.
+        """
+        if stored.histories.n_items != len(artifact.items):
+            raise DataError(f"histories over {stored.histories.n_items} items; the model has {len(artifact.items)}")
         self.path.mkdir(parents=True, exist_ok=True)
         with self._locked():
             created = datetime.now(UTC)
+            while any(v.startswith(f"{created:{STAMP}}") for v in self.versions()):
+                created += timedelta(microseconds=1)  # names sort in the order of their making, whatever the clock does
             work = Path(tempfile.mkdtemp(prefix=".writing-", dir=self.path))
             try:
                 folder = work / "version"
@@ -73,13 +85,9 @@ class Registry:
                 save_file(_arrays(stored), folder / HISTORIES)
                 sync(folder / HISTORIES)
                 digest = file_digest(folder / "model.safetensors")["sha256"]
-                name = f"{created:%Y%m%dT%H%M%S}-{re.sub(r'[^A-Za-z0-9_.-]', '_', model_id)}-{digest[:8]}"
-                version, number = name, 1
-                while (self.path / version).exists():
-                    number += 1
-                    version = f"{name}-{number}"
+                name = f"{created:{STAMP}}-{re.sub(r'[^A-Za-z0-9_.-]', '_', model_id)}-{digest[:8]}"
                 about = {
-                    "version": version,
+                    "version": name,
                     "model": model_id,
                     "created": created.isoformat(timespec="seconds"),
                     "metrics": metrics,
@@ -89,15 +97,15 @@ class Registry:
                 }
                 write_sealed(folder / VERSION, about)
                 sync(folder)
-                os.rename(folder, self.path / version)
+                os.rename(folder, self.path / name)
                 sync(self.path)
             finally:
                 shutil.rmtree(work, ignore_errors=True)
-        return version
+        return name
 
     def promote(self, version: str) -> None:
         """Make a version current, after checking every digest of it. Raises RegistryError or ArtifactError."""
-        self.check(version)
+        version = self.check(version).name
         with self._locked():
             pointer = self._pointer()
             if pointer["version"] == version:
@@ -177,6 +185,4 @@ def _arrays(stored: StoredUsers) -> dict[str, np.ndarray]:
 def _stored(arrays: dict[str, np.ndarray], n_items: int) -> StoredUsers:
     users = IdMap.from_arrays({n.removeprefix("users."): a for n, a in arrays.items() if n.startswith("users.")})
     histories = Histories(arrays["indptr"], arrays["items"], arrays["weights"], n_items, arrays.get("times"))
-    if len(users) != len(histories):
-        raise DataError(f"{len(users)} users and {len(histories)} histories")
     return StoredUsers(users, histories)

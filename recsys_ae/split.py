@@ -99,6 +99,8 @@ def by_time(
     times = data.histories.times
     if times is None:
         raise DataError("by_time needs times, and the log has none; expected a timestamp column")
+    if not len(times):
+        raise DataError("by_time needs times, and there is no interaction")
     ordered = np.sort(times)
     if test_from is None:
         test_from = int(ordered[min(int(len(ordered) * (1 - test_fraction)), len(ordered) - 1)])

@@ -1,1 +1,11 @@
-"""The API: top-k recommendations from the current version of a registry. It loads no training data code."""
+"""The API: top-k recommendations from the current version of a registry. It loads no training data code.
+
+python -m service --registry DIR --host 127.0.0.1 --port 8000
+
+app.py        create_app(settings), serve(settings, host, port)
+settings.py   what an operator may choose
+schemas.py    what is posted and answered
+routes.py     one function a route
+engine.py     the model and all numeric work, off the event loop
+problems.py   every error as an RFC 9457 problem document
+"""

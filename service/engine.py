@@ -1,30 +1,33 @@
-"""The engine: one version of a registry in memory, and lists from it. No HTTP in here."""
+"""Engine: the current version of a registry and all numeric work with it, off the event loop."""
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, TypeVar, TypeVarTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from recsys_ae.artifact import Artifact
+from recsys_ae.errors import ModelError
 from recsys_ae.histories import Histories
-from recsys_ae.ids import Id
-from recsys_ae.ranking import rank_top_k, similar_items
+from recsys_ae.ids import Id, IdMap
+from recsys_ae.models.popularity import Popularity, PopularityConfig
+from recsys_ae.preprocessing import Preprocessing
+from recsys_ae.ranking import Ranking, rank_top_k, similar_items
 from recsys_ae.registry import Registry, StoredUsers
+from service.schemas import Event, RecommendedItem
+from service.settings import Settings
 
-
-class RawEvent(Protocol):
-    """An interaction as it was posted."""
-
-    item_id: Id
-    weight: float | None
-    timestamp: int | None
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 
 @dataclass(frozen=True)
 class Filters:
-    """What may be returned. Ids that the catalogue does not have filter nothing."""
+    """What may stand in a list; None allows everything."""
 
     exclude: Sequence[Id] = ()
     allow: Sequence[Id] | None = None
@@ -33,109 +36,139 @@ class Filters:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Columns with their scores, best first."""
+class Found:
+    """A list, and what it was made from."""
 
-    columns: list[int]
-    scores: list[float]
-    source: Literal["model", "popularity"]
-    unknown_items: list[Id]
+    items: list[RecommendedItem]
+    source: Literal["model", "popularity"] = "model"
+    unknown_items: Sequence[Id] = ()
 
 
 class Engine:
-    """Immutable once built; every method may run in several threads."""
+    """Lists from one version of a registry. Safe to use from many threads: nothing changes once it is built."""
 
-    def __init__(self, version: str, artifact: Artifact, stored: StoredUsers, about: dict[str, object]) -> None:
-        self.version, self.artifact, self.stored, self.about = version, artifact, stored, about
-        self._popularity = np.array(artifact.metadata.popularity or [0] * len(artifact.items), np.float32)
+    def __init__(self, about: dict[str, Any], artifact: Artifact, stored: StoredUsers, threads: int) -> None:
+        self.about = about
+        self.version: str = about["version"]
+        self.artifact = artifact
+        self.items = artifact.items
+        self._stored = stored
+        self._popularity = _popularity(artifact, stored)
+        self._by_category = _by_category(artifact)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="engine")
 
     @classmethod
-    def of(cls, registry: Registry) -> "Engine | None":
-        """The current version, or None where there is none. Raises ArtifactError for a damaged one."""
+    def load(cls, settings: Settings) -> "Engine | None":
+        """The registry's current version; None where it has none. Raises RegistryError or ArtifactError where it is damaged."""
+        registry = Registry(settings.registry)
         version = registry.current()
         if version is None:
             return None
         artifact, stored = registry.load(version)
-        return cls(version, artifact, stored, registry.show(version))
+        return cls(registry.show(version), artifact, stored, settings.threads)
 
-    def for_user(self, user: str, k: int, filters: Filters) -> Answer | None:
-        """The list of a stored user; None for an unknown one."""
-        user_id = self.stored.users.parse(user)
-        if user_id not in self.stored.users:
-            return None
-        row = self.stored.histories.take(np.array([self.stored.users.position(user_id)]))
-        return self._listed(row, k, filters, [])
+    def close(self) -> None:
+        """Wait for work under way and end the threads."""
+        self._pool.shutdown()
 
-    def for_history(self, events: Sequence[RawEvent], k: int, filters: Filters) -> Answer:
-        """The list of a posted history; by popularity where nothing of it is known or counts."""
-        history, unknown = self.history(events)
-        return self._listed(history, k, filters, unknown)
+    async def run(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
+        """Do the work in one of the engine's threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
 
-    def similar(self, item: str, k: int) -> Answer | None:
-        """The items most similar to one; None for an unknown one."""
-        item_id = self.artifact.items.parse(item)
-        if item_id not in self.artifact.items:
-            return None
-        ranking = similar_items(self.artifact.model, self.artifact.items.position(item_id), len(self.artifact.items), k)
-        return Answer(*ranking.row(0), "model", [])
+    def for_user(self, user_id: Id, k: int, filters: Filters) -> Found:
+        """A list for a stored user. Raises UnknownIdError."""
+        row = self._stored.users.position(self._stored.users.parse(user_id))
+        return self._list(self._stored.histories.take(np.array([row])), k, filters)
 
-    def history(self, events: Sequence[RawEvent]) -> tuple[Histories, list[Id]]:
-        """Posted events as one row, by the artefact's own Preprocessing, and the unknown items in order of appearance.
+    def for_history(self, events: Sequence[Event], k: int, filters: Filters) -> Found:
+        """A list for the events of one user, whoever that is."""
+        history, unknown = history_of(events, self.items, self.artifact.preprocessing)
+        return self._list(history, k, filters, unknown)
 
-        As in ingest: the last event of an item wins, then `min_weight`, then the transform.
-        """
-        items, preprocessing = self.artifact.items, self.artifact.preprocessing
-        if events and events[0].timestamp is not None:
-            events = sorted(events, key=lambda event: event.timestamp or 0)
-        last: dict[int, RawEvent] = {}
-        unknown: dict[Id, None] = {}
-        for event in events:
-            id_ = items.parse(event.item_id)
-            if id_ not in items:
-                unknown[event.item_id] = None
-                continue
-            column = items.position(id_)
-            last.pop(column, None)  # the winner stands where it happened, not where the item first appeared
-            last[column] = event
-        raw = np.array([preprocessing.neutral_weight if e.weight is None else e.weight for e in last.values()], np.float64)
-        kept = preprocessing.passes(raw)
-        columns = np.array(list(last), np.int32)[kept]
-        times = np.array([e.timestamp or 0 for e in last.values()], np.int64)[kept]
-        timed = bool(events) and events[0].timestamp is not None
-        weights = preprocessing.weights(raw[kept], times if timed else None)
-        indptr = np.array([0, len(columns)], np.int64)
-        return Histories(indptr, columns, weights, len(items), times if timed else None), list(unknown)
+    def similar(self, item_id: Id, k: int) -> Found:
+        """The items most like one. Raises UnknownIdError."""
+        item = self.items.position(self.items.parse(item_id))
+        return Found(self._described(similar_items(self.artifact.model, item, len(self.items), k)))
 
-    def _listed(self, history: Histories, k: int, filters: Filters, unknown: list[Id]) -> Answer:
-        excluded = Histories.from_rows([sorted(self._columns(filters.exclude))], history.n_items)
-        allowed = self._allowed(filters)
-        if history.n_interactions == 0:
-            return self._popular(k, excluded, allowed, unknown)
+    def _list(self, history: Histories, k: int, filters: Filters, unknown: Sequence[Id] = ()) -> Found:
+        """From the model; from popularity where there is nothing for a model to go by."""
+        known = history.n_interactions > 0
         ranking = rank_top_k(
-            self.artifact.model, history, k, exclude_seen=not filters.include_seen, exclude=excluded, allow=allowed
+            self.artifact.model if known else self._popularity,
+            history,
+            k,
+            exclude_seen=not filters.include_seen,
+            exclude=Histories.from_rows([self._columns(filters.exclude)], len(self.items)),
+            allow=self._allowed(filters),
         )
-        return Answer(*ranking.row(0), "model", unknown)
+        return Found(self._described(ranking), "model" if known else "popularity", unknown)
 
-    def _popular(self, k: int, excluded: Histories, allowed: NDArray[np.bool_] | None, unknown: list[Id]) -> Answer:
-        eligible = np.ones(len(self._popularity), np.bool_) if allowed is None else allowed.copy()
-        eligible[excluded.items] = False
-        columns = np.flatnonzero(eligible)
-        best = columns[np.argsort(-self._popularity[columns], kind="stable")[:k]]
-        return Answer(best.tolist(), self._popularity[best].tolist(), "popularity", unknown)
-
-    def _columns(self, ids: Iterable[Id]) -> set[int]:
-        items = self.artifact.items
-        return {items.position(id_) for id_ in map(items.parse, ids) if id_ in items}
+    def _columns(self, ids: Sequence[Id]) -> list[int]:
+        """The columns of the ids that are known."""
+        columns = self.items.positions(self.items.parse(id_) for id_ in ids)
+        return columns[columns >= 0].tolist()
 
     def _allowed(self, filters: Filters) -> NDArray[np.bool_] | None:
-        if filters.allow is None and filters.categories is None:
-            return None
-        allowed = np.ones(len(self.artifact.items), np.bool_)
-        if filters.allow is not None:
-            allowed[:] = False
-            allowed[list(self._columns(filters.allow))] = True
+        """Which columns may be returned, (I,); None for all."""
+        wanted = [] if filters.allow is None else [self._columns(filters.allow)]
         if filters.categories is not None:
-            wanted = set(filters.categories)
-            known = self.artifact.metadata.categories or ((),) * len(allowed)
-            allowed &= np.array([not wanted.isdisjoint(own) for own in known], np.bool_)
+            wanted.append([column for name in set(filters.categories) for column in self._by_category.get(name, [])])
+        if not wanted:
+            return None
+        masks = np.zeros((len(wanted), len(self.items)), np.bool_)
+        for mask, columns in zip(masks, wanted, strict=True):
+            mask[columns] = True
+        allowed: NDArray[np.bool_] = np.logical_and.reduce(masks)
         return allowed
+
+    def _described(self, ranking: Ranking) -> list[RecommendedItem]:
+        columns, scores = ranking.row(0)
+        if not np.isfinite(scores).all():
+            raise ModelError(f"version {self.version} gave a score that is not finite")
+        ids, metadata = self.items.ids, self.artifact.metadata
+        return [
+            RecommendedItem(item_id=ids[column], score=score, title=metadata.title(column), rank=rank)
+            for rank, (column, score) in enumerate(zip(columns, scores, strict=True), 1)
+        ]
+
+
+def history_of(events: Sequence[Event], items: IdMap, preprocessing: Preprocessing) -> tuple[Histories, list[Id]]:
+    """The history (1, I) that ingest would have made of the events, and the unknown items in order of appearance.
+
+    Of several events of an item the last counts, by time where known, else by place; only then must it pass.
+    """
+    ids = [items.parse(event.item_id) for event in events]
+    columns = items.positions(ids)  # (N,), and so are the next two
+    unknown = list(dict.fromkeys(id_ for id_, column in zip(ids, columns, strict=True) if column < 0))
+    neutral = preprocessing.neutral_weight
+    raw = np.array([neutral if event.weight is None else event.weight for event in events], np.float64)
+    times = np.array([event.timestamp for event in events if event.timestamp is not None], np.int64)
+    timed = len(events) > 0 and len(times) == len(events)
+
+    backwards = (np.argsort(times, kind="stable") if timed else np.arange(len(events)))[::-1]
+    backwards = backwards[columns[backwards] >= 0]
+    last = backwards[np.unique(columns[backwards], return_index=True)[1]]
+    kept = last[preprocessing.passes(raw[last])]
+    # By time, events of the same second by place, as ingest orders them: the same history gives the same scores.
+    kept = kept[np.lexsort((kept, times[kept]))] if timed else np.sort(kept)
+
+    weights = preprocessing.weights(raw[kept], times[kept] if timed else None)
+    indptr = np.array([0, len(kept)], np.int64)
+    return Histories(indptr, columns[kept].astype(np.int32), weights, len(items), times[kept] if timed else None), unknown
+
+
+def _popularity(artifact: Artifact, stored: StoredUsers) -> Popularity:
+    """Counts of users as a model, so that its lists are filtered and cut like every other."""
+    n_items = len(artifact.items)
+    counts = artifact.metadata.popularity or np.bincount(stored.histories.items, minlength=n_items).tolist()
+    model = Popularity(PopularityConfig(), n_items)
+    return model.restore({"popularity": torch.tensor(counts, dtype=torch.float32)})
+
+
+def _by_category(artifact: Artifact) -> dict[str, list[int]]:
+    """The columns of each category."""
+    found: dict[str, list[int]] = {}
+    for column, names in enumerate(artifact.metadata.categories):
+        for name in names:
+            found.setdefault(name, []).append(column)
+    return found

@@ -1,153 +1,82 @@
-"""Errors as problem documents (RFC 9457). A message never repeats the input: it may hold NaN, lone surrogates, or secrets."""
+"""Every error as an RFC 9457 problem document that tells what was expected and never what was sent."""
 
-import re
-import uuid
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
-import anyio
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MEDIA_TYPE = "application/problem+json"
-TITLES = {
-    400: "Bad request",
-    404: "Not found",
-    405: "Method not allowed",
-    413: "Body too large",
-    415: "Unsupported media type",
-    422: "Invalid request",
-    500: "Internal error",
-    503: "No model",
-}
+MOST_ERRORS, LONGEST_PLACE = 20, 80
 
 
-class Problem(Exception):  # noqa: N818 - a problem document is what the standard calls it
-    """Ends a request with a status and one sentence."""
+class FieldError(BaseModel):
+    """What is wrong with one part of the request."""
 
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status, self.detail = status, detail
+    place: str = Field(description="Where: body, query or path, then keys and positions.", examples=["body/history/0/item_id"])
+    message: str = Field(examples=["Field required"])
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem document."""
+
+    type: str = Field("about:blank", description="about:blank: the title says no more than the status.")
+    title: str = Field(examples=["Unprocessable Content"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["the request is not valid"])
+    request_id: str = Field(description="As in the header X-Request-ID.")
+    errors: list[FieldError] = Field([], description="What is wrong where, at most 20.")
 
 
 class ProblemResponse(JSONResponse):
-    """A problem document."""
+    """Plain ASCII JSON, which no string can make fail."""
 
     media_type = MEDIA_TYPE
 
-    def __init__(
-        self, status: int, detail: str, errors: Sequence[dict[str, str]] = (), headers: Mapping[str, str] | None = None
-    ) -> None:
-        content: dict[str, Any] = {
-            "type": "about:blank",
-            "title": TITLES.get(status, "Error"),
-            "status": status,
-            "detail": detail,
-        }
-        if errors:
-            content["errors"] = list(errors)
-        super().__init__(content, status, headers=dict(headers) if headers else None)
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False).encode("ascii")
+
+
+def problem(
+    status: int,
+    detail: str,
+    request_id: str,
+    errors: Sequence[FieldError] = (),
+    headers: dict[str, str] | None = None,
+) -> ProblemResponse:
+    """The answer for an error."""
+    content = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, request_id=request_id, errors=list(errors))
+    return ProblemResponse(content.model_dump(), status, headers)
 
 
 def install(app: FastAPI) -> None:
-    """Every error of the app becomes a problem document."""
-
-    @app.exception_handler(Problem)
-    async def problem(request: Request, error: Problem) -> ProblemResponse:
-        return ProblemResponse(error.status, error.detail)
-
-    @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> ProblemResponse:
-        detail = "There was an error parsing the body" if error.status_code == 400 else str(error.detail)
-        return ProblemResponse(error.status_code, detail, headers=error.headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def validation(request: Request, error: RequestValidationError) -> ProblemResponse:
-        faults = error.errors()
-        errors = [
-            {"where": where(fault["loc"]), "what": printable(str(fault["msg"]).removeprefix("Value error, "))}
-            for fault in faults[:10]
-        ]
-        return ProblemResponse(422, f"{errors[0]['where']}: {errors[0]['what']}", errors)
-
-    @app.exception_handler(Exception)
-    async def unexpected(request: Request, error: Exception) -> ProblemResponse:
-        return ProblemResponse(500, "The service failed; its log says how.")
+    """Errors of routes, of checks and of the router become problems; what is left the outermost middleware catches."""
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
 
 
-def where(location: Sequence[Any]) -> str:
-    """A place as `body.history.0.item_id`; names that a caller made up are cut."""
-    return ".".join(printable(str(part))[:60] for part in location)
+async def _on_http_error(request: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers) if error.headers else None
+    return problem(error.status_code, error.detail, request.state.request_id, headers=headers)
 
 
-def printable(text: str) -> str:
-    """Text that UTF-8 can carry: lone surrogates become question marks."""
-    return text.encode("utf-8", "replace").decode()[:300]
+async def _on_invalid(request: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, RequestValidationError)
+    errors = [FieldError(place=_place(e["loc"]), message=e["msg"]) for e in error.errors()[:MOST_ERRORS]]
+    return problem(422, "the request is not valid", request.state.request_id, errors)
 
 
-class RequestId:
-    """Every answer bears an X-Request-ID: the caller's where it is harmless, else a new one, kept as `state.request_id`."""
-
-    SAFE = re.compile(rb"[A-Za-z0-9._-]{1,100}")
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Choose the id and add the header."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        given = dict(scope["headers"]).get(b"x-request-id", b"")
-        request_id = given if self.SAFE.fullmatch(given) else uuid.uuid4().hex.encode()
-        scope.setdefault("state", {})["request_id"] = request_id.decode()
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id)]
-            await send(message)
-
-        await self.app(scope, receive, send_with_id)
+def _place(loc: Sequence[int | str]) -> str:
+    """body/history/0/item_id; a key that the client made up may be of any length, so it is cut."""
+    return "/".join(str(part) for part in loc)[:LONGEST_PLACE]
 
 
-class BodyLimit:
-    """Refuses a body larger than `largest` bytes, announced or chunked, before it is read into memory."""
-
-    def __init__(self, app: ASGIApp, largest: int) -> None:
-        self.app, self.largest = app, largest
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count what arrives."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > self.largest:
-            await self._refuse(scope, receive, send)
-            return
-        messages: list[Message] = []
-        size, more = 0, True
-        while more:
-            message = await receive()
-            messages.append(message)
-            size += len(message.get("body", b""))
-            more = message["type"] == "http.request" and message.get("more_body", False)
-            if size > self.largest:
-                await self._refuse(scope, receive, send)
-                return
-        waiting = iter(messages)
-
-        async def replay() -> Message:
-            for message in waiting:
-                return message
-            return await receive()
-
-        await self.app(scope, replay, send)
-
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = ProblemResponse(413, f"The body has more than {self.largest} bytes.", headers={"Connection": "close"})
-        with anyio.CancelScope(shield=True):
-            await response(scope, receive, send)
+def invalid(place: tuple[int | str, ...], message: str) -> RequestValidationError:
+    """The error for a value that only the settings refuse."""
+    return RequestValidationError([{"type": "limit", "loc": place, "msg": message}])

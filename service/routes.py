@@ -1,161 +1,198 @@
-"""The routes: HTTP in, one call of the engine off the event loop, HTTP out."""
+"""The routes: what is asked goes to the engine, what it finds becomes the answer."""
 
-import asyncio
-from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
+from fastapi.routing import APIRoute
+from pydantic_core import from_json
 
-from service.engine import Answer, Engine, Filters
-from service.problems import MEDIA_TYPE, Problem
-from service.schemas import (
-    Health,
-    Item,
-    ModelDescription,
-    ProblemDocument,
-    RecommendationRequest,
-    Recommendations,
-)
+from recsys_ae.errors import UnknownIdError
+from service.engine import Engine, Filters, Found
+from service.problems import Problem, invalid
+from service.schemas import Live, ModelInfo, Ready, RecommendationRequest, Recommendations, SimilarQuery, UserQuery
+from service.settings import Settings
 
-T = TypeVar("T")
-
-
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Problem documents in the OpenAPI description."""
-    schema = ProblemDocument.model_json_schema()
-    return {status: {"description": "Problem", "content": {MEDIA_TYPE: {"schema": schema}}} for status in statuses}
+REPEATABLE = {"exclude", "category"}
+DESCRIPTIONS = {
+    400: "The body is not JSON",
+    404: "No such user or item",
+    413: "The body is too large",
+    415: "The body is not declared as JSON",
+    422: "A value is missing, wrong or beyond a limit; `errors` says where",
+    503: "No model is published yet",
+}
 
 
-router = APIRouter(prefix="/v1", tags=["recommendations"])
-health = APIRouter(prefix="/health", tags=["health"])
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": Problem, "description": DESCRIPTIONS[status]} for status in statuses}
 
 
-def engine_of(request: Request) -> Engine:
-    """What is being served; a 503 problem where nothing is."""
-    engine = request.app.state.engine
-    if not isinstance(engine, Engine):
-        raise Problem(503, "The registry has no current version; train and promote one, then start the service again.")
+class JsonRequest(Request):
+    """A request whose body is limited and strict JSON: no NaN, no lone surrogates, no bottomless nesting."""
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """The body in chunks; an HTTPException as soon as it is too long, however it is transferred."""
+        if self.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
+            raise HTTPException(415, "expected a body of content type application/json")
+        limit = _settings(self).largest_body_bytes
+        received = 0
+        async for chunk in super().stream():
+            received += len(chunk)
+            if received > limit:
+                raise HTTPException(413, f"the body is too large; expected at most {limit} bytes")
+            yield chunk
+
+    async def json(self) -> Any:
+        try:
+            return from_json(await self.body(), allow_inf_nan=False)
+        except ValueError as error:
+            raise HTTPException(400, f"the body is not valid JSON: {error}") from None
+
+
+class JsonRoute(APIRoute):
+    """A route that reads its body as JsonRequest does."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            return await handler(JsonRequest(request.scope, request.receive))
+
+        return handle
+
+
+async def _engine(request: Request) -> Engine:
+    engine: Engine | None = request.app.state.engine
+    if engine is None:
+        raise HTTPException(503, "no model is published yet; expected a current version in the registry")
     return engine
 
 
-def request_id_of(request: Request) -> str:
-    """The id that the answer's X-Request-ID header bears."""
-    return str(request.state.request_id)
-
-
-def limited_k(request: Request, k: int) -> int:
-    """k within the service's limit."""
-    largest = request.app.state.settings.largest_k
-    if k > largest:
-        raise Problem(422, f"k is {k if k < 10**9 else 'too large'}; at most {largest} is allowed")
-    return k
-
-
-def single(request: Request) -> None:
-    """Refuses query parameters that are unknown, or repeated where one value is meant."""
-    lists = {"exclude", "category"}
-    route = request.scope["route"]
-    known = {field.alias for field in route.dependant.query_params}
-    names = [name for name, _ in request.query_params.multi_items()]
+async def _single_values(request: Request) -> None:
+    """Refuse a parameter given twice: which of the two was meant, no one can tell."""
+    names = [name for name, _ in request.query_params.multi_items() if name not in REPEATABLE]
     for name in names:
-        if name not in known:
-            raise Problem(422, f"unknown query parameter; expected {', '.join(sorted(known))}")
-        if name not in lists and names.count(name) > 1:
-            raise Problem(422, f"query parameter {name} is given {names.count(name)} times; expected once")
+        if names.count(name) > 1:
+            raise invalid(("query", name), "Input should be given once")
 
 
-async def scored(request: Request, work: Callable[[], T]) -> T:
-    """Run torch work in the service's own threads."""
-    return await asyncio.get_running_loop().run_in_executor(request.app.state.pool, work)
+def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
 
 
-def answered(engine: Engine, answer: Answer, request_id: str) -> Recommendations:
-    """Columns become items with ids and titles."""
-    artifact = engine.artifact
-    items = [
-        Item(item_id=artifact.items.ids[column], score=score, title=artifact.metadata.title(column), rank=rank)
-        for rank, (column, score) in enumerate(zip(answer.columns, answer.scores, strict=True), 1)
-    ]
-    return Recommendations(
-        items=items,
-        source=answer.source,
-        unknown_items=answer.unknown_items,
-        model_version=engine.version,
-        request_id=request_id,
-    )
+def _refuse_longer(k: int, place: tuple[str, str], settings: Settings) -> None:
+    if k > settings.largest_k:
+        raise invalid(place, f"Input should be less than or equal to {settings.largest_k}")
 
 
-Loaded = Annotated[Engine, Depends(engine_of)]
-RequestId = Annotated[str, Depends(request_id_of)]
-K = Annotated[int, Query(ge=1, description="List length.")]
+def _refuse_larger(body: RecommendationRequest, settings: Settings) -> None:
+    for name, values in (("history", body.history), ("exclude", body.exclude), ("allow", body.allow or [])):
+        if len(values) > settings.largest_history:
+            raise invalid(("body", name), f"List should have at most {settings.largest_history} items")
 
 
-@router.get("/users/{user_id}/recommendations", dependencies=[Depends(single)], responses=documented(404, 422, 503))
-async def recommend_for_user(
+Serving = Annotated[Engine, Depends(_engine)]
+
+router = APIRouter(prefix="/v1", route_class=JsonRoute, dependencies=[Depends(_single_values)])
+health = APIRouter(prefix="/health", tags=["health"])
+
+
+@router.get(
+    "/users/{user_id:path}/recommendations",
+    tags=["recommendations"],
+    summary="Recommend to a stored user",
+    responses=_problems(404, 422, 503),
+)
+async def recommend_to_user(
     request: Request,
-    engine: Loaded,
-    request_id: RequestId,
-    user_id: str,
-    k: K = 10,
-    exclude: Annotated[list[str], Query(description="Items to leave out; may be repeated.")] = [],  # noqa: B006
-    category: Annotated[list[str] | None, Query(description="Only these categories; may be repeated.")] = None,
-    include_seen: bool = False,
+    engine: Serving,
+    user_id: Annotated[str, Path(description="As in the log.", examples=["42"])],
+    query: Annotated[UserQuery, Query()],
 ) -> Recommendations:
-    """Top-k for a stored user, from the stored history; what the user has seen is left out."""
-    filters = Filters(exclude=exclude, categories=category, include_seen=include_seen)
-    length = limited_k(request, k)
-    answer = await scored(request, lambda: engine.for_user(user_id, length, filters))
-    if answer is None:
-        raise Problem(404, "The user is unknown; post a history to /v1/recommendations instead.")
-    return answered(engine, answer, request_id)
+    """The k best items for a user whose history was stored with the model; items of that history are left out."""
+    _refuse_longer(query.k, ("query", "k"), _settings(request))
+    filters = Filters(query.exclude, None, query.category, query.include_seen)
+    try:
+        found = await engine.run(engine.for_user, user_id, query.k, filters)
+    except UnknownIdError:
+        raise HTTPException(404, "no history of this user is stored; POST one to /v1/recommendations") from None
+    return _answer(request, engine, found)
 
 
-@router.post("/recommendations", responses=documented(400, 413, 422, 503))
-async def recommend_for_history(
-    request: Request, engine: Loaded, request_id: RequestId, body: RecommendationRequest
-) -> Recommendations:
-    """Top-k from a posted history: a user who appeared a second ago is served like everyone else."""
-    largest = request.app.state.settings.largest_history
-    if len(body.history) > largest:
-        raise Problem(422, f"body.history has {len(body.history)} events; at most {largest} are allowed")
-    length = limited_k(request, body.k)
+@router.post(
+    "/recommendations",
+    tags=["recommendations"],
+    summary="Recommend from a posted history",
+    responses=_problems(400, 413, 415, 422, 503),
+)
+async def recommend_from_history(request: Request, engine: Serving, body: RecommendationRequest) -> Recommendations:
+    """The k best items for a history, of whoever it is: a user who appeared a second ago is served like any other.
+
+    Unknown items are skipped and named in `unknown_items`. With no usable event of a known item the most popular items are
+    returned (`source` is then popularity).
+    """
+    settings = _settings(request)
+    _refuse_longer(body.k, ("body", "k"), settings)
+    _refuse_larger(body, settings)
     filters = Filters(body.exclude, body.allow, body.categories, body.include_seen)
-    answer = await scored(request, lambda: engine.for_history(body.history, length, filters))
-    return answered(engine, answer, request_id)
+    return _answer(request, engine, await engine.run(engine.for_history, body.history, body.k, filters))
 
 
-@router.get("/items/{item_id}/similar", dependencies=[Depends(single)], responses=documented(404, 422, 503))
-async def similar(request: Request, engine: Loaded, request_id: RequestId, item_id: str, k: K = 10) -> Recommendations:
-    """The items most similar to one."""
-    length = limited_k(request, k)
-    answer = await scored(request, lambda: engine.similar(item_id, length))
-    if answer is None:
-        raise Problem(404, "The item is not in the catalogue.")
-    return answered(engine, answer, request_id)
+@router.get(
+    "/items/{item_id:path}/similar",
+    tags=["recommendations"],
+    summary="Items like this one",
+    responses=_problems(404, 422, 503),
+)
+async def similar(
+    request: Request,
+    engine: Serving,
+    item_id: Annotated[str, Path(description="As in the catalogue.", examples=["318"])],
+    query: Annotated[SimilarQuery, Query()],
+) -> Recommendations:
+    """The k items most like one item: the list of a history of that item alone."""
+    _refuse_longer(query.k, ("query", "k"), _settings(request))
+    try:
+        found = await engine.run(engine.similar, item_id, query.k)
+    except UnknownIdError:
+        raise HTTPException(404, "this item is not in the catalogue") from None
+    return _answer(request, engine, found)
 
 
-@router.get("/model", responses=documented(503))
-async def model(engine: Loaded) -> ModelDescription:
-    """What is being served, what it was trained on, and what it reached on the validation users."""
-    about: dict[str, Any] = engine.about
-    return ModelDescription(
+@router.get("/model", tags=["model"], summary="The version that is served", responses=_problems(422, 503))
+async def model(engine: Serving) -> ModelInfo:
+    """Version, model, data digest, metrics and time of training."""
+    about = engine.about
+    return ModelInfo(
         version=engine.version,
         model=about["model"],
-        data_digest=engine.artifact.manifest["data"]["digest"],
+        data_digest=engine.artifact.manifest.get("data", {}).get("digest"),
+        metrics=about["metrics"],
         trained_at=about["created"],
         items=about["items"],
         users=about["users"],
-        metrics=about["metrics"],
     )
 
 
-@health.get("/live")
-async def live() -> Health:
-    """The process answers."""
-    return Health(status="live")
+@health.get("/live", summary="Whether the process answers")
+async def live() -> Live:
+    """200 as long as the process can answer at all."""
+    return Live()
 
 
-@health.get("/ready", responses=documented(503))
-async def ready(engine: Loaded) -> Health:
-    """A model is loaded."""
-    return Health(status="ready", model_version=engine.version)
+@health.get("/ready", summary="Whether a model is served", responses=_problems(503))
+async def ready(engine: Serving) -> Ready:
+    """200 once recommendations can be asked for."""
+    return Ready(model_version=engine.version)
+
+
+def _answer(request: Request, engine: Engine, found: Found) -> Recommendations:
+    return Recommendations(
+        items=found.items,
+        source=found.source,
+        unknown_items=list(found.unknown_items),
+        model_version=engine.version,
+        request_id=request.state.request_id,
+    )

@@ -1,141 +1,168 @@
-"""Bodies in and out. Types are strict: a boolean is no id, a string no weight."""
+"""What is posted and answered. Types are strict: `true` is no id and no number, 2.0 is no integer; unknown keys are refused."""
 
-import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, field_validator
+from pydantic_core import PydanticCustomError
 
-from recsys_ae.ids import Id
+from recsys_ae.ids import INT64_MAX, INT64_MIN, Id
+from service.settings import CEILING
 
-LONGEST_ID = 200
-EARLIEST, LATEST = -2_208_988_800, 4_102_444_800  # the years 1900 and 2100
-
-
-def an_id(value: object) -> object:
-    """An integer or a string of at most 200 characters that UTF-8 can carry."""
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError("an id is an integer or a string")
-    if isinstance(value, str):
-        if len(value) > LONGEST_ID:
-            raise ValueError(f"an id has at most {LONGEST_ID} characters")
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise ValueError("an id is valid Unicode text") from None
-    return value
+LONGEST_ID = 200  # characters
+LARGEST_WEIGHT = 1e12  # sums and squares over the longest history stay far within float32
+EARLIEST, LATEST = -2_208_988_800, 4_102_444_800  # 1900-01-01 and 2100-01-01, as ingest has it
+EVENT_EXAMPLES: list[Any] = [{"item_id": 318, "weight": 5.0, "timestamp": 1_700_000_000}, {"item_id": 858}]
 
 
-def a_number(value: object) -> object:
-    """A finite number; pydantic alone would take true and "1"."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("expected a number")
-    try:
-        value = float(value)
-    except OverflowError:
-        value = math.inf
-    if not math.isfinite(value):
-        raise ValueError("expected a finite number")
-    return value
+def _checked_id(value: Any) -> Id:
+    if type(value) is int and INT64_MIN <= value <= INT64_MAX:
+        return value
+    if type(value) is str and len(value) <= LONGEST_ID:
+        return value
+    raise PydanticCustomError("id", "Input should be an integer of 64 bits or a string of at most 200 characters")
 
 
-ItemId = Annotated[Id, BeforeValidator(an_id)]
-Number = Annotated[float, BeforeValidator(a_number)]
-Seconds = Annotated[StrictInt, Field(ge=EARLIEST, le=LATEST, description="Seconds since 1970.")]
+ID_SCHEMA = {"anyOf": [{"type": "integer"}, {"type": "string", "maxLength": LONGEST_ID}]}
+PostedId: TypeAlias = Annotated[Id, PlainValidator(_checked_id), WithJsonSchema(ID_SCHEMA)]
+Categories: TypeAlias = Annotated[list[Annotated[str, Field(max_length=LONGEST_ID)]], Field(max_length=1_000, fail_fast=True)]
+Ids: TypeAlias = Annotated[list[PostedId], Field(max_length=CEILING, fail_fast=True)]
 
 
-class Body(BaseModel):
-    """Unknown keys are refused: a misspelt filter must not silently filter nothing."""
+class Posted(BaseModel):
+    """What a client sends."""
 
-    model_config = ConfigDict(extra="forbid")
-
-
-class Event(Body):
-    """One interaction of a history."""
-
-    item_id: ItemId = Field(examples=[260])
-    weight: Annotated[Number, Field(gt=0)] | None = Field(None, description="As in the log; enough to count where absent.")
-    timestamp: Seconds | None = None
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class RecommendationRequest(Body):
-    """A history and what to make of it."""
+class Event(Posted):
+    """Something a user did with an item."""
 
-    history: list[Event] = Field(description="In order of time, or with timestamps: all of them or none.")
-    k: StrictInt = Field(10, ge=1, description="List length; the service has an upper limit.")
-    exclude: list[ItemId] = Field([], description="Items to leave out.")
-    allow: list[ItemId] | None = Field(None, description="Only these items may be returned.")
-    categories: list[str] | None = Field(None, description="Only items of one of these categories.")
-    include_seen: StrictBool = Field(False, description="Whether items of the history may be returned.")
-    diversity: Number = Field(0.0, ge=0, le=0, description="Not in this release; 0.")
-    explain: Literal[False] = Field(False, description="Not in this release; false.")
-    user_id: ItemId | None = None
-    session_id: ItemId | None = None
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"examples": [{"history": [{"item_id": 260}, {"item_id": 2571}], "k": 5}]},
+    item_id: PostedId = Field(description="Integer or string as in the catalogue; an integer catalogue also takes digits.")
+    weight: float | None = Field(
+        None,
+        ge=-LARGEST_WEIGHT,
+        le=LARGEST_WEIGHT,
+        description="Raw weight as in the log, say a rating; treated as in training. Without one the event counts as positive.",
+    )
+    timestamp: int | None = Field(
+        None, ge=EARLIEST, le=LATEST, description="Seconds since 1970; on every event of a history or on none."
     )
 
-    @model_validator(mode="after")
-    def _times_all_or_none(self) -> Self:
-        with_time = sum(event.timestamp is not None for event in self.history)
-        if with_time not in (0, len(self.history)):
-            raise ValueError(f"{with_time} of {len(self.history)} events have a timestamp; expected all or none")
-        return self
+
+class RecommendationRequest(Posted):
+    """A history, and what the list made from it should be like."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"history": EVENT_EXAMPLES, "k": 10, "exclude": [1]}]})
+
+    history: Annotated[list[Event], Field(max_length=CEILING, fail_fast=True)] = Field(
+        description="Events in any order with timestamps, else oldest first. Of several events of an item the last counts. "
+        "Events that training would have dropped (a weight below its threshold) are left out as if not posted.",
+        examples=[EVENT_EXAMPLES],
+    )
+    k: int = Field(10, ge=1, description="Length of the list; shorter only where fewer items are eligible.")
+    exclude: Ids = Field([], description="Items never to return; unknown ones are ignored.")
+    allow: Ids | None = Field(None, description="Only these items may be returned; null for all, [] for none.")
+    categories: Categories | None = Field(None, description="Only items with any of these; null for all items.")
+    include_seen: bool = Field(False, description="Whether items of the history may be returned.")
+    diversity: float = Field(0.0, description="Reserved: anything but 0 is refused in this release.")
+    explain: bool = Field(False, description="Reserved: true is refused in this release.")
+    user_id: PostedId | None = Field(None, description="The caller's own reference; does not change the answer.")
+    session_id: PostedId | None = Field(None, description="The caller's own reference; does not change the answer.")
+
+    @field_validator("history")
+    @classmethod
+    def _times_all_or_none(cls, history: list[Event]) -> list[Event]:
+        if len({event.timestamp is None for event in history}) > 1:
+            raise PydanticCustomError("timestamps", "Either every event should have a timestamp or none")
+        return history
+
+    @field_validator("diversity")
+    @classmethod
+    def _no_diversity(cls, diversity: float) -> float:
+        if diversity != 0:
+            raise PydanticCustomError("unavailable", "diversity is not available in this release; expected 0")
+        return diversity
+
+    @field_validator("explain")
+    @classmethod
+    def _no_explanation(cls, explain: bool) -> bool:
+        return refuse_explanation(explain)
 
 
-class Item(BaseModel):
-    """One recommended item."""
+def refuse_explanation(explain: bool) -> bool:
+    """False as it came; raises the validation error for True."""
+    if explain:
+        raise PydanticCustomError("unavailable", "explain is not available in this release; expected false")
+    return explain
 
-    item_id: Id
-    score: float
-    title: str | None
-    rank: int
+
+class SimilarQuery(BaseModel):
+    """Query of the similar items."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    k: int = Field(10, ge=1, description="Length of the list; shorter only where fewer items are eligible.")
+
+
+class UserQuery(SimilarQuery):
+    """Query of a stored user's recommendations."""
+
+    exclude: list[Annotated[str, Field(max_length=LONGEST_ID)]] = Field(
+        [], description="Item never to return; may be repeated. Unknown ones are ignored."
+    )
+    category: list[Annotated[str, Field(max_length=LONGEST_ID)]] | None = Field(
+        None, description="Only items with this category; repeated: with any of them."
+    )
+    include_seen: bool = Field(False, description="Whether items of the user's history may be returned.")
+    explain: bool = Field(False, description="Reserved: true is refused in this release.")
+
+    @field_validator("explain")
+    @classmethod
+    def _no_explanation(cls, explain: bool) -> bool:
+        return refuse_explanation(explain)
+
+
+class RecommendedItem(BaseModel):
+    """One place of a list."""
+
+    item_id: Id = Field(description="Of the catalogue's own type.", examples=[527])
+    score: float = Field(description="Descending; comparable within one list only.", examples=[0.8312])
+    title: str | None = Field(description="Where known.", examples=["Schindler's List (1993)"])
+    rank: int = Field(description="From 1.", examples=[1])
 
 
 class Recommendations(BaseModel):
-    """A list, best first; shorter than k only where no more items are eligible."""
+    """A list of recommended items, best first."""
 
-    items: list[Item]
-    source: Literal["model", "popularity"] = Field(description="popularity: nothing of the history is known to the model.")
-    unknown_items: list[Id] = Field(description="Items of the history that the catalogue does not have; they were skipped.")
+    items: list[RecommendedItem]
+    source: Literal["model", "popularity"] = Field(
+        description="popularity where the history held no usable event of a known item; score is then the item's user count."
+    )
+    unknown_items: list[Id] = Field(description="Items of the history that the model does not know, in order, once each.")
+    model_version: str = Field(examples=["20261124T031500-mult_vae-1a2b3c4d"])
+    request_id: str = Field(description="As in the header X-Request-ID.")
+
+
+class ModelInfo(BaseModel):
+    """The version that is served."""
+
+    version: str = Field(examples=["20261124T031500-mult_vae-1a2b3c4d"])
+    model: str = Field(examples=["mult_vae"])
+    data_digest: str | None = Field(description="sha256 of the data it was trained on, where recorded.")
+    metrics: dict[str, Any] = Field(examples=[{"ndcg@100": {"mean": 0.42, "se": 0.004}}])
+    trained_at: str = Field(description="ISO 8601.", examples=["2026-11-24T03:15:00+00:00"])
+    items: int = Field(description="Size of the catalogue.")
+    users: int = Field(description="Stored users.")
+
+
+class Live(BaseModel):
+    """The process answers."""
+
+    status: Literal["live"] = "live"
+
+
+class Ready(BaseModel):
+    """A model is loaded."""
+
+    status: Literal["ready"] = "ready"
     model_version: str
-    request_id: str
-
-
-class Score(BaseModel):
-    """A metric's mean over the validation users."""
-
-    mean: float
-    se: float | None
-    ci95: tuple[float, float] | None
-    users: int
-
-
-class ModelDescription(BaseModel):
-    """What is being served."""
-
-    version: str
-    model: str
-    data_digest: str
-    trained_at: str
-    items: int
-    users: int
-    metrics: dict[str, Score]
-
-
-class Health(BaseModel):
-    """A probe's answer."""
-
-    status: Literal["live", "ready"]
-    model_version: str | None = None
-
-
-class ProblemDocument(BaseModel):
-    """RFC 9457."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    errors: list[dict[str, str]] | None = None

@@ -1,17 +1,22 @@
-"""What an operator may set."""
+"""Settings of the service: arguments, or `RECSYS_AE__SERVICE__KEY` in the environment."""
 
+import os
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+CEILING = 100_000
+"""What no posted list may exceed whatever the settings say, so that checking a body never takes long."""
 
 
-class Settings(BaseModel):
-    """Where the models are, and the limits of one request."""
+class Settings(BaseSettings):
+    """What an operator may choose; the limits protect the service from single requests that cost too much."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="RECSYS_AE__SERVICE__", frozen=True)
 
-    registry: Path
-    largest_k: PositiveInt = 1_000
-    largest_history: PositiveInt = 10_000
-    largest_body: PositiveInt = 2 * 2**20  # bytes
-    workers: PositiveInt = 2  # threads that score; torch shares its own among them
+    registry: Path = Field(description="Folder of the registry whose current version is served.")
+    largest_k: int = Field(1_000, ge=1, description="Longest list that may be asked for.")
+    largest_history: int = Field(10_000, ge=1, le=CEILING, description="Most events of a history, most ids of a filter.")
+    largest_body_bytes: int = Field(4 * 2**20, ge=1, description="Most bytes of a request's body.")
+    threads: int = Field(min(4, os.cpu_count() or 1), ge=1, description="Requests scored at once; others wait their turn.")

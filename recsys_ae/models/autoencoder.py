@@ -1,10 +1,10 @@
 """What the multinomial autoencoders share: sparse first layer, dense layers, fit through the one loop."""
 
 from abc import abstractmethod
-from typing import Literal, cast
+from typing import Literal, Self, cast
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
@@ -13,7 +13,9 @@ from recsys_ae.histories import Histories, Holdout
 from recsys_ae.models.base import LatentRecommender, ModelConfig
 from recsys_ae.training import loop
 from recsys_ae.training.batches import Bags
+from recsys_ae.training.checkpoint import digest_of
 from recsys_ae.training.device import resolve_device
+from recsys_ae.training.loss import multinomial_loss
 from recsys_ae.training.run import FitRecord, RunContext
 
 ACTIVATIONS = {"identity": lambda x: x, "tanh": torch.tanh, "gelu": F.gelu, "relu": torch.relu}
@@ -25,7 +27,9 @@ class AutoencoderConfig(ModelConfig):
     hidden: tuple[PositiveInt, ...] = ()  # widths between input and code; mirrored in the decoder
     latent: PositiveInt = 512  # width of the code
     activation: Literal["identity", "tanh", "gelu", "relu"] = "identity"
-    dropout: float = Field(0.5, ge=0, lt=1)  # of the stored entries of the input
+    dropout: float = Field(0.2, ge=0, lt=1)  # of the stored entries of the input
+    target: Literal["all", "dropped"] = "dropped"  # what is to be reconstructed: the whole row, or what dropout hid of it
+    tied: bool = True  # the last layer's item rows are the first layer's
     weight_decay: float = Field(0.0, ge=0)  # decoupled, per step and learning rate (AdamW)
     learning_rate: float = Field(1e-3, gt=0)
     schedule: Literal["constant", "cosine"] = "constant"
@@ -33,12 +37,18 @@ class AutoencoderConfig(ModelConfig):
     epochs: PositiveInt = 100  # at most
     patience: PositiveInt = 10  # epochs without a better validation metric
 
+    @model_validator(mode="after")
+    def _something_to_find(self) -> Self:
+        if self.target == "dropped" and self.dropout == 0:
+            raise ValueError('target = "dropped" with dropout = 0 leaves nothing to find; expected target = "all"')
+        return self
+
 
 class Autoencoder(LatentRecommender):
     """Encoder and decoder of dense layers around a sparse first and a wide last one, trained on the multinomial likelihood.
 
     Tensors: encoder.0.weight (I, H_0) and further encoder.j.weight (out, in); decoder.j.weight (out, in), the last (I, H);
-    a bias beside each.
+    a bias beside each. With `tied` the last weight is the first one, and is not stored twice.
     """
 
     config: AutoencoderConfig
@@ -55,6 +65,8 @@ class Autoencoder(LatentRecommender):
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         encoder = [*self.config.hidden, self._code_width]
         decoder = [self.config.latent, *reversed(self.config.hidden), self.n_items]
+        if self.config.tied:
+            decoder.pop()
         shapes: dict[str, tuple[int, ...]] = {"encoder.0.weight": (self.n_items, encoder[0])}
         for j, (width, out) in enumerate(zip(encoder, encoder[1:], strict=False), 1):
             shapes[f"encoder.{j}.weight"] = (out, width)
@@ -62,7 +74,7 @@ class Autoencoder(LatentRecommender):
             shapes[f"decoder.{j}.weight"] = (out, width)
         biases = {"encoder.0.bias": (encoder[0],)}
         biases |= {n.replace("weight", "bias"): (s[0],) for n, s in shapes.items() if n != "encoder.0.weight"}
-        return shapes | biases
+        return shapes | biases | {f"{self._last}.bias": (self.n_items,)}
 
     @property
     def _last(self) -> str:
@@ -70,28 +82,41 @@ class Autoencoder(LatentRecommender):
 
     def layout(self) -> dict[str, int | None]:
         axes: dict[str, int | None] = dict.fromkeys(self._shapes(), None)
-        return axes | {"encoder.0.weight": 0, f"{self._last}.weight": 0, f"{self._last}.bias": 0}
+        item_axes = {"encoder.0.weight": 0, f"{self._last}.weight": 0, f"{self._last}.bias": 0}
+        return axes | {name: axis for name, axis in item_axes.items() if name in axes}
 
     def fit(self, train: Histories, *, validation: Holdout | None, run: RunContext) -> FitRecord:
         self._require_width(train)
         device = resolve_device(run.device)
         generator = Generator(device).manual_seed(run.seed)
-        self._tensors = self._initial(generator) if run.initial is None else self._copied(run.initial, device)
+        self._tensors = {}  # a fit that fails leaves no model behind
+        parameters = self._initial(generator) if run.initial is None else self._copied(run.initial, device)
 
         def validate(parameters: dict[str, Tensor]) -> float:
             judged = type(self)(self.config, self.n_items).restore({n: t.detach() for n, t in parameters.items()})
             return mean_metric(judged, cast(Holdout, validation), run.metric)
 
-        return loop.train(
-            self._tensors,
+        record = loop.train(
+            parameters,
             self._objective,
             train,
             validate if validation is not None and len(validation) else None,
             self.config,
             run,
             generator,
-            f"{type(self).__name__} {self.config.model_dump_json()}",
+            self._run_key(validation, run),
         )
+        self._tensors = parameters
+        return record
+
+    def _run_key(self, validation: Holdout | None, run: RunContext) -> str:
+        """What a checkpoint must share with this run, beside the training rows and what the loop itself knows."""
+        parts = [type(self).__name__, self.config.model_dump_json()]
+        if validation is not None:
+            parts += [loop.digest_of_histories(h) for h in (validation.fold_in, validation.held_out)]
+        if run.initial is not None:
+            parts.append(digest_of(run.initial))
+        return " ".join(parts)
 
     def _initial(self, generator: Generator) -> dict[str, Tensor]:
         """Glorot normal weights and small normal biases, as the reference implementation of Liang et al. has them."""
@@ -126,7 +151,25 @@ class Autoencoder(LatentRecommender):
         return z
 
     def _logits(self, p: dict[str, Tensor], z: Tensor) -> Tensor:
-        return F.linear(self._queried(p, z), p[f"{self._last}.weight"], p[f"{self._last}.bias"]).float()  # (B, I)
+        return F.linear(self._queried(p, z), *self._head_of(p)).float()  # (B, I)
+
+    def _head_of(self, p: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Item rows (I, H) and bias (I,) of the last layer."""
+        bias = p[f"{self._last}.bias"]
+        if not self.config.tied:
+            return p[f"{self._last}.weight"], bias
+        width = self.config.hidden[0] if self.config.hidden else self.config.latent
+        return p["encoder.0.weight"][:, :width], bias  # of a variational first layer, the half that makes the mean
+
+    def _loss(self, p: dict[str, Tensor], z: Tensor, bags: Bags, kept: Tensor) -> Tensor:
+        """The multinomial loss of the target that the configuration asks for; `kept` (N,) entries were the input."""
+        return multinomial_loss(self._logits(p, z), bags, kept if self.config.target == "dropped" else None)
+
+    def _corrupted(self, bags: Bags, generator: Generator) -> tuple[Bags, Tensor]:
+        """The input of a training step, each row normalised and then thinned by dropout, and which entries it kept (N,)."""
+        kept = bags.kept(self.config.dropout, generator)
+        normalised = bags.normalised()
+        return normalised.reweighted(normalised.weights * kept / (1 - self.config.dropout)), kept
 
     def query(self, z: Tensor) -> Tensor:
         self._require_fitted()
@@ -134,4 +177,4 @@ class Autoencoder(LatentRecommender):
 
     def head(self) -> tuple[Tensor, Tensor]:
         self._require_fitted()
-        return self._tensors[f"{self._last}.weight"], self._tensors[f"{self._last}.bias"]
+        return self._head_of(self._tensors)

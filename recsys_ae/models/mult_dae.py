@@ -9,7 +9,6 @@ from recsys_ae.histories import Histories
 from recsys_ae.models.autoencoder import Autoencoder, AutoencoderConfig
 from recsys_ae.models.base import Latent, ModelConfig
 from recsys_ae.training.batches import Bags
-from recsys_ae.training.loss import multinomial_loss
 
 
 class MultDAEConfig(AutoencoderConfig):
@@ -17,7 +16,11 @@ class MultDAEConfig(AutoencoderConfig):
 
 
 class MultDAE(Autoencoder):
-    """x -> x / |x| -> dropout -> code -> logits; loss: sum_i x_i (logsumexp(logits) - logits_i)."""
+    """x -> x / |x| -> dropout -> code -> logits; loss: sum_i x_i (logsumexp(logits) - logits_i).
+
+    By default the sums run over the items that dropout hid and the softmax over all that it did not show, as they do when
+    a history is continued; and the decoder's item rows are the encoder's. `target = "all"`, `tied = false` is the paper's.
+    """
 
     Config: ClassVar[type[ModelConfig]] = MultDAEConfig
     config: MultDAEConfig
@@ -30,8 +33,8 @@ class MultDAE(Autoencoder):
         return self._activate(self._encoded(p, bags))
 
     def _objective(self, parameters: dict[str, Tensor], bags: Bags, share: float, generator: Generator) -> Tensor:
-        corrupted = bags.normalised().dropout(self.config.dropout, generator)
-        return multinomial_loss(self._logits(parameters, self._code(parameters, corrupted)), bags)
+        corrupted, kept = self._corrupted(bags, generator)
+        return self._loss(parameters, self._code(parameters, corrupted), bags, kept)
 
     def encode(self, histories: Histories) -> Latent:
         self._require_fitted()

@@ -12,7 +12,7 @@ from recsys_ae.histories import Histories, Holdout
 from recsys_ae.models.autoencoder import Autoencoder, AutoencoderConfig
 from recsys_ae.models.base import Latent, ModelConfig
 from recsys_ae.training.batches import Bags
-from recsys_ae.training.loss import kl_to_standard_normal, multinomial_loss
+from recsys_ae.training.loss import kl_to_standard_normal
 from recsys_ae.training.run import FitRecord, RunContext
 
 KL_SAMPLE = 10_000  # users whose KL by dimension the record holds
@@ -36,12 +36,12 @@ class MultVAE(Autoencoder):
         return 2 * self.config.latent
 
     def _objective(self, parameters: dict[str, Tensor], bags: Bags, share: float, generator: Generator) -> Tensor:
-        corrupted = bags.normalised().dropout(self.config.dropout, generator)
+        corrupted, kept = self._corrupted(bags, generator)
         mean, log_variance = (part.float() for part in self._encoded(parameters, corrupted).chunk(2, 1))
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
         z = mean + noise * (0.5 * log_variance).exp()  # (B, Z), eq. 6
         beta = self.config.beta * (min(1.0, share / self.config.annealing) if self.config.annealing else 1.0)
-        return multinomial_loss(self._logits(parameters, z), bags) + beta * kl_to_standard_normal(mean, log_variance).sum()
+        return self._loss(parameters, z, bags, kept) + beta * kl_to_standard_normal(mean, log_variance).sum()
 
     def fit(self, train: Histories, *, validation: Holdout | None, run: RunContext) -> FitRecord:
         record = super().fit(train, validation=validation, run=run)

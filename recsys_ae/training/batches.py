@@ -29,12 +29,9 @@ class Bags:
         norms = self.row_sums(self.weights.square()).sqrt().clamp_min(1e-12)
         return self.reweighted(self.weights / norms[self.rows])
 
-    def dropout(self, p: float, generator: Generator) -> "Bags":
-        """Each stored entry is dropped with probability p, the others are scaled by 1 / (1 - p)."""
-        if p == 0:
-            return self
-        kept = torch.rand(len(self.weights), generator=generator, device=self.weights.device) >= p
-        return self.reweighted(self.weights * kept / (1 - p))
+    def kept(self, p: float, generator: Generator) -> Tensor:
+        """Which stored entries (N,) survive dropout: each is dropped with probability p."""
+        return torch.rand(len(self.weights), generator=generator, device=self.weights.device) >= p
 
     def reweighted(self, weights: Tensor) -> "Bags":
         """The same entries with other weights (N,)."""

@@ -1,5 +1,6 @@
 """Checkpoints: all that a fit needs to go on as if it had never stopped. safetensors and JSON; no pickle."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -29,9 +30,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "checkpoint.safetensors"
     partial = path.with_suffix(".partial")
-    tensors = {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}
-    metadata = {"key": checkpoint.key, "state": json.dumps(checkpoint.state)}
-    save_file(_distinct(tensors), partial, metadata=metadata)
+    tensors = _distinct({name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()})
+    metadata = {"key": checkpoint.key, "state": json.dumps(checkpoint.state), "sha256": digest_of(tensors)}
+    save_file(tensors, partial, metadata=metadata)
     os.replace(partial, path)
 
 
@@ -49,9 +50,20 @@ def load_checkpoint(folder: Path, key: str) -> Checkpoint | None:
             if metadata.get("key") != key:
                 return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if digest_of(tensors) != metadata["sha256"]:
+            raise ValueError("its tensors do not have the digest that it states")
         return Checkpoint(key, tensors, json.loads(metadata["state"]))
     except (SafetensorError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path}: damaged ({error}); delete it to train from the start") from None
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 over names and contents: a flipped bit in a tensor would load silently."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _distinct(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Generator, Tensor
 
+from recsys_ae.errors import ModelError
 from recsys_ae.histories import Histories
 from recsys_ae.training.batches import Bags, DeviceHistories
 from recsys_ae.training.checkpoint import (
@@ -63,6 +64,7 @@ class _State:
     step: int = 0
     best_epoch: int = 0
     best: float = -math.inf
+    precision: str = ""
     losses: list[float] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -96,13 +98,11 @@ def train(
     """
     state = _State()
     device = generator.device
-    with state.timed("probing"):
-        dtype = resolve_precision(run.precision, device)
     data = DeviceHistories(histories, device)
     users = torch.from_numpy(histories.lengths.nonzero()[0]).to(device)
     batch_size = automatic_batch_size(len(users)) if settings.batch_size == "auto" else settings.batch_size
     total_steps = max(1, settings.epochs * math.ceil(len(users) / batch_size))
-    last_epoch = min(settings.epochs, run.stop_after or settings.epochs)
+    last_epoch = settings.epochs if run.stop_after is None else min(settings.epochs, run.stop_after)
 
     for tensor in parameters.values():
         tensor.requires_grad_(True)
@@ -110,48 +110,58 @@ def train(
         parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
     best = {name: t.detach().clone() for name, t in parameters.items()} if validate else {}
-    run_key = f"{key} {_digest(histories)} {run.seed} {dtype} {run.metric} {run.stop_after} {validate is not None}"
+    run_key = f"{key} {digest_of_histories(histories)} {run.seed} {run.precision} {run.metric} {run.stop_after}"
     if run.checkpoint_folder and (checkpoint := load_checkpoint(run.checkpoint_folder, run_key)):
         _resume(checkpoint, parameters, best, optimiser, generator, state)
+    with state.timed("probing"):  # a resumed run stays with the precision that it found before
+        dtype = torch.bfloat16 if state.precision == "bfloat16" else torch.float32
+        if not state.precision:
+            dtype = resolve_precision(run.precision, device)
+            state.precision = str(dtype).removeprefix("torch.")
 
-    while state.epoch < last_epoch and not _exhausted(state, settings.patience, validate is not None):
-        with state.timed("training"):
-            order = users[torch.randperm(len(users), generator=generator, device=device)]
-            loss_sum = torch.zeros((), device=device)
-            for rows in torch.split(order, batch_size):
-                share = state.step / total_steps
-                for group in optimiser.param_groups:
-                    group["lr"] = settings.learning_rate * _learning_rate_factor(settings.schedule, share)
-                bags = data.batch(rows)
-                with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-                    loss = objective(parameters, bags, share, generator)
-                optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-                loss_sum += loss.detach() * len(rows)
-                state.step += 1
-            state.losses.append(float(loss_sum) / max(len(users), 1))
-        state.epoch += 1
-        if validate:
-            with state.timed("validation"):
-                state.validation.append(validate(parameters))
-            if state.validation[-1] > state.best:
-                state.best, state.best_epoch = state.validation[-1], state.epoch
-                for name, tensor in parameters.items():
-                    best[name].copy_(tensor.detach())
-        if run.checkpoint_folder:
-            with state.timed("checkpoints"):
-                tensors = _checkpoint_tensors(parameters, best, optimiser, generator)
-                save_checkpoint(run.checkpoint_folder, Checkpoint(run_key, tensors, _as_json(state)))
-        if run.progress:
-            latest = state.validation[-1] if state.validation else None
-            run.progress(Progress(state.epoch, last_epoch, state.losses[-1], latest))
-
-    with torch.no_grad():
-        for name, tensor in parameters.items():
-            if best:
-                tensor.copy_(best[name])
+    try:
+        while state.epoch < last_epoch and not _exhausted(state, settings.patience, validate is not None):
+            with state.timed("training"):
+                order = users[torch.randperm(len(users), generator=generator, device=device)]
+                loss_sum = torch.zeros((), device=device)
+                for rows in torch.split(order, batch_size) if len(order) else ():
+                    share = state.step / total_steps
+                    for group in optimiser.param_groups:
+                        group["lr"] = settings.learning_rate * _learning_rate_factor(settings.schedule, share)
+                    bags = data.batch(rows)
+                    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+                        loss = objective(parameters, bags, share, generator)
+                    optimiser.zero_grad()
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    optimiser.step()
+                    loss_sum += loss.detach() * len(rows)
+                    state.step += 1
+                state.losses.append(float(loss_sum) / max(len(users), 1))
+                if not math.isfinite(state.losses[-1]):
+                    raise ModelError(
+                        f"training diverged: the loss of epoch {state.epoch + 1} is {state.losses[-1]} at learning_rate "
+                        f"{settings.learning_rate}; expected a finite loss, so try a lower rate"
+                    )
+            state.epoch += 1
+            if validate:
+                with state.timed("validation"):
+                    state.validation.append(validate(parameters))
+                if state.validation[-1] > state.best:
+                    state.best, state.best_epoch = state.validation[-1], state.epoch
+                    for name, tensor in parameters.items():
+                        best[name].copy_(tensor.detach())
+            if run.checkpoint_folder:
+                with state.timed("checkpoints"):
+                    tensors = _checkpoint_tensors(parameters, best, optimiser, generator)
+                    save_checkpoint(run.checkpoint_folder, Checkpoint(run_key, tensors, _as_json(state)))
+            if run.progress:
+                latest = state.validation[-1] if state.validation else None
+                run.progress(Progress(state.epoch, last_epoch, state.losses[-1], latest))
+    finally:  # also where a fit is interrupted: no tensor is left that records gradients
+        for tensor in parameters.values():
             tensor.requires_grad_(False)
+    for name, tensor in best.items():
+        parameters[name].copy_(tensor)
     return FitRecord(
         best_epoch=state.best_epoch if validate else state.epoch,
         epochs=state.epoch,
@@ -159,7 +169,7 @@ def train(
         validation=state.validation,
         batch_size=batch_size,
         device=str(device),
-        precision=str(dtype).removeprefix("torch."),
+        precision=state.precision,
         seconds=dict(state.seconds),
     )
 
@@ -172,7 +182,8 @@ def _learning_rate_factor(schedule: Literal["constant", "cosine"], share: float)
     return 1.0 if schedule == "constant" else 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
 
-def _digest(histories: Histories) -> str:
+def digest_of_histories(histories: Histories) -> str:
+    """Content of histories, as part of a checkpoint's key."""
     digest = hashlib.sha256(str(histories.n_items).encode())
     for array in (histories.indptr, histories.items, histories.weights):
         digest.update(array.tobytes())
@@ -211,6 +222,6 @@ def _resume(
     generator.set_state(checkpoint.tensors["generator"])
     saved = checkpoint.state
     state.seconds.update(saved.pop("seconds"))
-    state.best = -math.inf if saved["best"] is None else saved.pop("best")
-    for name in ("epoch", "step", "best_epoch", "losses", "validation"):
+    state.best = -math.inf if saved["best"] is None else saved["best"]
+    for name in ("epoch", "step", "best_epoch", "losses", "validation", "precision"):
         setattr(state, name, saved[name])

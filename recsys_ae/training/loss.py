@@ -7,12 +7,17 @@ from torch import Tensor
 
 from recsys_ae.training.batches import Bags
 
+EXCLUDED = -1e30  # a logit of probability 0; finite, so that 0 times it is 0
+
 
 class _MultinomialLoss(torch.autograd.Function):
     """Mean over the batch of sum_i x_ui * (logsumexp(logits_u) - logits_ui), without a dense target."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, bags: Bags) -> Tensor:  # (B, I)
+    def forward(ctx: Any, logits: Tensor, bags: Bags, excluded: Tensor | None) -> Tensor:  # (B, I)
+        if excluded is not None:
+            logits = logits.clone()
+            logits[bags.rows[excluded], bags.columns[excluded]] = EXCLUDED
         totals = bags.row_sums(bags.weights)  # (B,) N_u
         normaliser = logits.logsumexp(1)  # (B,)
         positive = bags.row_sums(bags.weights * logits[bags.rows, bags.columns])
@@ -21,18 +26,23 @@ class _MultinomialLoss(torch.autograd.Function):
         return (totals * normaliser - positive).sum() / len(bags)
 
     @staticmethod
-    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None, None]:
         logits, normaliser = ctx.saved_tensors
         scale = grad[0] / len(ctx.bags)
         gradient = (logits - normaliser[:, None]).exp_().mul_((ctx.totals * scale)[:, None])
         # An item stands once in a row, so a plain write per entry is enough, and deterministic.
         gradient[ctx.bags.rows, ctx.bags.columns] -= ctx.bags.weights * scale
-        return gradient, None
+        return gradient, None, None
 
 
-def multinomial_loss(logits: Tensor, targets: Bags) -> Tensor:
-    """Negative multinomial log-likelihood per user, Liang et al. 2018, eq. 2: logits (B, I) float32 -> scalar."""
-    loss: Tensor = _MultinomialLoss.apply(logits, targets)  # type: ignore[no-untyped-call]
+def multinomial_loss(logits: Tensor, targets: Bags, excluded: Tensor | None = None) -> Tensor:
+    """Negative multinomial log-likelihood per user, Liang et al. 2018, eq. 2: logits (B, I) float32 -> scalar.
+
+    `excluded` (N,) marks entries of `targets` whose items cannot be drawn: they leave the softmax, and weigh nothing.
+    """
+    if excluded is not None:
+        targets = targets.reweighted(targets.weights * ~excluded)
+    loss: Tensor = _MultinomialLoss.apply(logits, targets, excluded)  # type: ignore[no-untyped-call]
     return loss
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,15 @@ from recsys_ae.datasets import synthetic
 from tests.worlds import cpu
 
 GOLDEN = Path(__file__).with_name("losses.json")
-RUNS = {
-    "mult_dae": {"latent": 16, "epochs": 4, "batch_size": 20, "learning_rate": 0.02},
+PAPER = {"target": "all", "tied": False}  # as Liang et al. have it
+RUNS: dict[str, dict[str, Any]] = {
+    "mult_dae tied": {"latent": 16, "dropout": 0.3, "epochs": 4, "batch_size": 20, "learning_rate": 0.02},
+    "mult_vae tied": {"latent": 16, "dropout": 0.3, "epochs": 4, "batch_size": 20, "learning_rate": 0.02},
+    "mult_dae": {"latent": 16, "dropout": 0.3, **PAPER, "epochs": 4, "batch_size": 20, "learning_rate": 0.02},
     "mult_dae deep": {
         "latent": 8,
+        "dropout": 0.3,
+        **PAPER,
         "hidden": [16],
         "activation": "tanh",
         "schedule": "cosine",
@@ -23,9 +29,11 @@ RUNS = {
         "batch_size": 20,
         "learning_rate": 0.02,
     },
-    "mult_vae": {"latent": 16, "epochs": 4, "batch_size": 20, "learning_rate": 0.02},
+    "mult_vae": {"latent": 16, "dropout": 0.3, **PAPER, "epochs": 4, "batch_size": 20, "learning_rate": 0.02},
     "mult_vae deep": {
         "latent": 8,
+        "dropout": 0.3,
+        **PAPER,
         "hidden": [16],
         "activation": "gelu",
         "weight_decay": 0.1,

@@ -1,11 +1,13 @@
-"""A small registry with planted structure, and a real server on a real socket."""
+"""Two small registries, one of integer and one of string ids, and a real server on a real socket for each."""
 
-import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -15,93 +17,137 @@ from recsys_ae.artifact import Artifact
 from recsys_ae.histories import Histories
 from recsys_ae.ids import Id, IdMap
 from recsys_ae.items import ItemMetadata
-from recsys_ae.models import MODELS
+from recsys_ae.models.ease import EASE, EASEConfig
 from recsys_ae.preprocessing import Preprocessing
+from recsys_ae.ranking import Ranking, rank_top_k
 from recsys_ae.registry import Registry, StoredUsers
-from recsys_ae.training import RunContext
+from recsys_ae.training.run import RunContext
 
-N_USERS, N_ITEMS = 60, 24
-
-
-def publish(folder: Path, ids: list[Id]) -> Registry:
-    """EASE on two tastes: even and odd columns never meet. Item 0 is the most popular; weights below 3 do not count."""
-    rng = np.random.default_rng(0)
-    rows = [sorted(rng.choice(np.arange(u % 2, N_ITEMS, 2), 6, replace=False)) for u in range(N_USERS)]
-    rows = [row if u % 2 else sorted({0, *row}) for u, row in enumerate(rows)]
-    histories = Histories.from_rows(rows, N_ITEMS)
-    items, users = IdMap(tuple(ids)), IdMap(tuple(range(1, N_USERS + 1)))
-    model = MODELS["ease"](MODELS["ease"].Config(), N_ITEMS)
-    model.fit(histories, validation=None, run=RunContext())
-    titles = {id_: f"Title of {id_}" for id_ in ids[:-1]}
-    categories = {id_: (("even",) if column % 2 == 0 else ("odd",)) for column, id_ in enumerate(ids)}
-    metadata = ItemMetadata.of(items, histories, titles, categories)
-    manifest = {"data": {"digest": "sha256:planted"}, "fit": {}}
-    artifact = Artifact("ease", model, items, metadata, Preprocessing(min_weight=3.0), manifest)
-    registry = Registry(folder)
-    metrics = {"ndcg@10": {"mean": 0.5, "se": 0.1, "ci95": [0.3, 0.7], "users": 9}}
-    registry.promote(registry.publish(artifact, "ease", StoredUsers(users, histories), metrics))
-    return registry
+N_USERS, N_ITEMS = 30, 24
+REFERENCE_TIME = 1_700_000_000
 
 
 @dataclass(frozen=True)
-class Server:
-    """A running service and what it serves."""
+class World:
+    """A registry with one current version, and what is in it."""
 
-    registry: Registry
-    client: httpx.Client
+    path: Path
+    version: str
+    artifact: Artifact
+    stored: StoredUsers
 
-    def post(self, **body: object) -> httpx.Response:
-        return self.client.post("/v1/recommendations", json=body)
+    def id(self, column: int) -> Id:
+        """The id of an item's column."""
+        return self.artifact.items.ids[column]
 
-    def raw(self, content: bytes | str, kind: str = "application/json") -> httpx.Response:
-        return self.client.post("/v1/recommendations", content=content, headers={"Content-Type": kind})
+    def described(self, ranking: Ranking) -> list[dict[str, Any]]:
+        """A ranking's one row as the API gives it."""
+        columns, scores = ranking.row(0)
+        return [
+            {"item_id": self.id(column), "score": score, "title": self.artifact.metadata.title(column), "rank": rank}
+            for rank, (column, score) in enumerate(zip(columns, scores, strict=True), 1)
+        ]
+
+    def expected(self, columns: list[int], k: int, **options: Any) -> list[dict[str, Any]]:
+        """What `rank_top_k` itself gives for a history of weights 1."""
+        return self.described(rank_top_k(self.artifact.model, Histories.from_rows([columns], N_ITEMS), k, **options))
 
 
-def serving(registry: Registry) -> Iterator[Server]:
-    command = [sys.executable, "-m", "service", "--registry", str(registry.path), "--port", "0", "--exit-with-stdin"]
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert child.stdin is not None
-    assert child.stderr is not None
+def planted() -> Histories:
+    """30 users of two tastes: each took 7 of the 12 items of one half of the catalogue; early items more often."""
+    random = np.random.default_rng(7)
+    chance = np.linspace(2, 1, 12) / np.linspace(2, 1, 12).sum()
+    rows = [(random.choice(12, 7, replace=False, p=chance) + 12 * (user % 2)).tolist() for user in range(N_USERS)]
+    times = [(REFERENCE_TIME - 86_400 * np.arange(7, 0, -1)).tolist() for _ in rows]
+    return Histories.from_rows(rows, N_ITEMS, times=times)
+
+
+def build(path: Path, users: IdMap, items: IdMap, preprocessing: Preprocessing) -> World:
+    """A registry whose one version is EASE on the planted histories."""
+    histories = planted()
+    model = EASE(EASEConfig(regularisation=5.0), N_ITEMS)
+    model.fit(histories, validation=None, run=RunContext(device="cpu"))
+    titles = {id_: f"Title of {id_}" for id_ in items.ids[1:]}
+    categories = {
+        id_: (("first",) if column < 12 else ("second",)) + (("even",) if column % 2 == 0 else ())
+        for column, id_ in enumerate(items.ids)
+    }
+    metadata = ItemMetadata.of(items, histories, titles, categories)
+    manifest = {"data": {"digest": "sha256:planted"}}
+    artifact = Artifact("ease", model, items, metadata, preprocessing, manifest)
+    stored = StoredUsers(users, histories)
+    registry = Registry(path)
+    version = registry.publish(artifact, "ease", stored, {"ndcg@10": {"mean": 0.5}})
+    registry.promote(version)
+    return World(path, version, artifact, stored)
+
+
+@pytest.fixture(scope="session")
+def integers(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Ids are integers; events below weight 4 do not count, the others count 1."""
+    users, items = IdMap(tuple(range(1, N_USERS + 1))), IdMap(tuple(range(100, 100 + N_ITEMS)))
+    return build(tmp_path_factory.mktemp("integers"), users, items, Preprocessing(min_weight=4.0))
+
+
+@pytest.fixture(scope="session")
+def strings(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Ids are strings, some of them awkward; weights count as they are and halve every 10 days."""
+    users = IdMap(tuple(f"user {n}" for n in range(N_USERS)))
+    items = IdMap(("a/b", "é?&#", "7", *(f"item-{n}" for n in range(3, N_ITEMS))))
+    preprocessing = Preprocessing(weight_transform="linear", half_life_days=10, reference_time=REFERENCE_TIME)
+    return build(tmp_path_factory.mktemp("strings"), users, items, preprocessing)
+
+
+@contextmanager
+def running(registry: Path, *arguments: str) -> Iterator[str]:
+    """The URL of `python -m service` in a process of its own, which ends with the block."""
+    command = [sys.executable, "-m", "service", "--registry", str(registry), "--port", "0", *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
-        line = child.stderr.readline()
-        assert " at http://" in line, line + child.stderr.read()
-        with httpx.Client(base_url=line.rsplit(" at ", 1)[1].strip(), timeout=30) as client:
-            yield Server(registry, client)
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        found = re.fullmatch(r"serving (.+) at (http://\S+:\d+)\n", line)
+        assert found, line + process.stderr.read()
+        yield found[2]
     finally:
-        child.terminate()
-        said = child.stderr.read()
-        child.wait(20)
-        child.stdin.close()
-        child.stderr.close()
-    assert "Traceback" not in said, said
+        process.kill()
+        process.communicate()
+
+
+@contextmanager
+def client_of(world: World) -> Iterator[httpx.Client]:
+    """A client of a server of its own."""
+    with running(world.path) as url, httpx.Client(base_url=url, timeout=20, trust_env=False) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Integer ids 100, 101, ..."""
-    yield from serving(publish(tmp_path_factory.mktemp("integers") / "registry", list(range(100, 100 + N_ITEMS))))
+def api(integers: World) -> Iterator[httpx.Client]:
+    """A client of the server of integer ids."""
+    with client_of(integers) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")
-def strings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """String ids, some of digits, one not ASCII."""
-    ids: list[Id] = [f"item-{c}" for c in range(N_ITEMS - 2)] + ["7", "žluť/ý?"]
-    yield from serving(publish(tmp_path_factory.mktemp("strings") / "registry", ids))
+def string_api(strings: World) -> Iterator[httpx.Client]:
+    """A client of the server of string ids."""
+    with client_of(strings) as client:
+        yield client
 
 
-@pytest.fixture(scope="session")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A registry without a version."""
-    yield from serving(Registry(tmp_path_factory.mktemp("empty")))
+def post(client: httpx.Client, columns: list[int], world: World, **body: Any) -> dict[str, Any]:
+    """The answer for a history of the items of those columns."""
+    history = [{"item_id": world.id(column)} for column in columns]
+    answer = client.post("/v1/recommendations", json={"history": history, **body})
+    assert answer.status_code == 200, answer.text
+    return answer.json()  # type: ignore[no-any-return]
 
 
-def problem(response: httpx.Response, status: int) -> dict[str, object]:
-    """Asserts a problem document of that status and returns it."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    document: dict[str, object] = json.loads(response.content)
-    assert document["status"] == status
-    assert document["title"]
-    assert document["detail"]
-    assert response.headers["x-request-id"]
-    return document
+def assert_problem(answer: httpx.Response, *statuses: int) -> dict[str, Any]:
+    """The problem document of an answer with one of the statuses."""
+    assert answer.status_code in statuses, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = answer.json()
+    assert problem["status"] == answer.status_code and problem["title"] and problem["detail"]
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    return problem

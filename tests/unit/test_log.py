@@ -111,7 +111,7 @@ def test_times_and_weights_may_be_absent_unless_required(tmp_path: Path) -> None
     assert log.table().schema.names == ["user_id", "item_id"]
     found = log.indexed()
     assert found.times is None
-    assert (found.weights == 1).all()
+    assert found.weights is None
     with pytest.raises(LogError, match=r"log\.csv: no column 'timestamp'.*found columns user_id, item_id"):
         read_log(path, Columns(required=frozenset({"user", "item", "timestamp"})))
 
@@ -373,7 +373,7 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "truncated gzip": ("log.csv.gz", gzip.compress(HEADER + GOOD * 9)[:-9], "cannot be read.*expected a whole file"),
     "truncated long gzip": ("log.csv.gz", gzip.compress(many())[:-2_000], "end of GZIP stream"),
     "truncated zstd": ("log.csv.zst", packed(HEADER + GOOD * 9, "zstd")[:-5], "cannot be read.*expected a whole file"),
-    "truncated long zstd": ("log.csv.zst", packed(many(), "zstd")[:-2_000], "log"),
+    "truncated long zstd": ("log.csv.zst", packed(many(), "zstd")[:-2_000], "cannot be read.*Truncated"),
     "no gzip": ("log.csv.gz", HEADER + GOOD, "cannot be read.*compressed as its suffix says"),
     "malformed JSON at first": ("log.jsonl", b"nonsense\n" + PAIR, r"(row|line) 1\b.*[Ee]xpected one object a line"),
     "malformed JSON": ("log.jsonl", PAIR * 4 + b'{"user_id": 1,\n' + PAIR, r"(row|line) 5\b.*[Ee]xpected one object a line"),

@@ -55,7 +55,7 @@ def test_publish_does_not_promote(store: Registry) -> None:
 def test_a_version_is_a_folder_that_bears_its_name_and_says_what_it_is(store: Registry, noon: None) -> None:
     version = publish(store, "ease", "ease/λ=500")
     assert (store.path / version).is_dir()
-    assert version.startswith("20261124T120000-ease___500-")
+    assert version.startswith("20261124T120000.000000-ease___500-")
     about = store.show(version)
     assert about["version"] == version
     assert about["model"] == "ease/λ=500"

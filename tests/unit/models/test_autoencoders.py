@@ -13,20 +13,23 @@ from torch.nn import functional as F
 from recsys_ae import Histories
 from recsys_ae.models import MODELS
 from recsys_ae.models.autoencoder import Autoencoder
+from recsys_ae.models.mult_dae import MultDAE, MultDAEConfig
 from recsys_ae.models.mult_vae import MultVAE, MultVAEConfig
 from recsys_ae.training.batches import DeviceHistories
 from recsys_ae.training.loss import kl_to_standard_normal
 from tests.worlds import N_ITEMS, cpu, fitted, ragged, small_config, tastes
 
 CPU = torch.device("cpu")
+PAPER: dict[str, Any] = {"target": "all", "tied": False}  # as Liang et al. have it
 autoencoders = pytest.mark.parametrize("name", ["mult_dae", "mult_vae"])
 
 
 @autoencoders
 @pytest.mark.parametrize("activation", ["identity", "tanh", "gelu", "relu"])
 @pytest.mark.parametrize("hidden", [(), (6,), (9, 6)])
-def test_scores_equal_a_dense_forward_pass(name: str, hidden: tuple[int, ...], activation: str) -> None:
-    model = fitted(name, tastes(), hidden=hidden, activation=activation)
+@pytest.mark.parametrize("tied", [True, False])
+def test_scores_equal_a_dense_forward_pass(name: str, hidden: tuple[int, ...], activation: str, tied: bool) -> None:
+    model = fitted(name, tastes(), hidden=hidden, activation=activation, tied=tied)
     histories = ragged(2, 10, N_ITEMS)
     expected = dense_forward(model.tensors(), histories, len(hidden), activation, code_is_active=name == "mult_dae")
     torch.testing.assert_close(model.score(histories), expected, rtol=1e-4, atol=1e-5)
@@ -41,7 +44,40 @@ def dense_forward(p: Mapping[str, Tensor], histories: Histories, depth: int, act
     z = act(x) if code_is_active else x.chunk(2, 1)[0]
     for j in range(depth):
         z = act(z @ p[f"decoder.{j}.weight"].T + p[f"decoder.{j}.bias"])
-    return z @ p[f"decoder.{depth}.weight"].T + p[f"decoder.{depth}.bias"]
+    last = p[f"decoder.{depth}.weight"] if f"decoder.{depth}.weight" in p else p["encoder.0.weight"][:, : z.shape[1]]
+    return z @ last.T + p[f"decoder.{depth}.bias"]
+
+
+@autoencoders
+def test_tied_item_rows_are_stored_once(name: str) -> None:
+    one, two = (fitted(name, tastes(), hidden=(6,), tied=tied) for tied in (True, False))
+    assert set(two.tensors()) - set(one.tensors()) == {"decoder.1.weight"}
+    assert two.n_parameters - one.n_parameters == 6 * N_ITEMS
+    weight, bias = one.head()  # type: ignore[attr-defined]
+    assert (weight.shape, bias.shape) == ((N_ITEMS, 6), (N_ITEMS,))
+
+
+def test_the_dropped_target_is_the_likelihood_of_what_was_hidden_among_what_was_not_shown() -> None:
+    """Against a dense loop over rows; and no gradient reaches an item that was shown."""
+    model = MultDAE(MultDAEConfig(latent=7, dropout=0.4), N_ITEMS)
+    p = {name: t.requires_grad_() for name, t in model._initial(torch.Generator().manual_seed(1)).items()}
+    bags = DeviceHistories(tastes(), CPU).whole()
+    loss = model._objective(p, bags, 0.5, torch.Generator().manual_seed(2))
+    kept = bags.kept(0.4, torch.Generator().manual_seed(2))
+    x = torch.zeros(len(bags), N_ITEMS).index_put((bags.rows, bags.columns), bags.weights)
+    shown = torch.zeros(len(bags), N_ITEMS, dtype=torch.bool).index_put((bags.rows, bags.columns), kept)
+    z = (F.normalize(x) * shown / 0.6) @ p["encoder.0.weight"] + p["encoder.0.bias"]
+    logits = (z @ p["encoder.0.weight"].T + p["decoder.0.bias"]).masked_fill(shown, -torch.inf)
+    expected = -(F.log_softmax(logits, 1).masked_fill(shown, 0) * x).sum(1).mean()
+    torch.testing.assert_close(loss, expected)
+    ours, theirs = (torch.autograd.grad(value, list(p.values()), retain_graph=True) for value in (loss, expected))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_dropped_target_without_dropout_is_refused() -> None:
+    with pytest.raises(ValidationError, match="leaves nothing to find"):
+        MultDAEConfig(dropout=0.0)
 
 
 @autoencoders
@@ -55,7 +91,7 @@ def test_impossible_hyperparameters_are_refused(name: str, wrong: dict[str, Any]
 
 def plain_vae(n: int, log_variance: float, **changes: Any) -> tuple[MultVAE, dict[str, Tensor]]:
     """A VAE over n items whose code is N(0, exp(log_variance)) whatever comes in, and whose logits are the code."""
-    model = MultVAE(MultVAEConfig(latent=n, dropout=0.0, annealing=0.0, **changes), n)
+    model = MultVAE(MultVAEConfig(latent=n, **PAPER, dropout=0.0, annealing=0.0, **changes), n)
     tensors = {
         "encoder.0.weight": torch.zeros(n, 2 * n),
         "encoder.0.bias": torch.cat([torch.zeros(n), torch.full((n,), log_variance)]),
@@ -100,7 +136,7 @@ def test_beta_rises_over_the_annealing_share_of_all_steps(share: float, expected
     _, tensors = plain_vae(6, 1.5)
     with_, without = (
         float(
-            MultVAE(MultVAEConfig(latent=6, dropout=0.0, beta=beta, annealing=0.2), 6)._objective(
+            MultVAE(MultVAEConfig(latent=6, **PAPER, dropout=0.0, beta=beta, annealing=0.2), 6)._objective(
                 tensors, bags, share, torch.Generator().manual_seed(0)
             )
         )
@@ -120,7 +156,7 @@ def test_the_posterior_is_not_sampled_at_prediction_time() -> None:
 
 @autoencoders
 def test_input_is_not_dropped_out_at_prediction_time(name: str) -> None:
-    one, other = (fitted(name, tastes(), dropout=p) for p in (0.0, 0.9))
+    one, other = (fitted(name, tastes(), target="all", dropout=p) for p in (0.0, 0.9))
     scores = MODELS[name](other.config, N_ITEMS).restore(one.tensors()).score(tastes())
     assert torch.equal(scores, one.score(tastes()))
 

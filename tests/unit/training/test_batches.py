@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from recsys_ae import Histories, Holdout
+from recsys_ae.models.mult_dae import MultDAE, MultDAEConfig
 from recsys_ae.training.batches import Bags, DeviceHistories
 from tests.worlds import fitted, ragged, tastes
 
@@ -42,26 +43,25 @@ def test_an_all_zero_row_divided_by_its_norm_gives_no_nan() -> None:
     assert tiny.weights.isfinite().all()
 
 
-def test_dropout_drops_the_share_it_states_and_scales_the_rest() -> None:
+def test_dropout_keeps_the_share_it_states() -> None:
+    bags = DeviceHistories(Histories.from_rows([list(range(1_000))] * 50, 1_000), CPU).whole()
+    for p in (0.0, 0.2, 0.5, 0.9):
+        kept = bags.kept(p, torch.Generator().manual_seed(0))
+        assert float(kept.float().mean()) == pytest.approx(1 - p, abs=0.01)
+
+
+def test_what_is_kept_is_scaled_to_the_same_mean() -> None:
     bags = DeviceHistories(Histories.from_rows([list(range(1_000))] * 50, 1_000), CPU).whole()
     for p in (0.2, 0.5, 0.9):
-        dropped = bags.dropout(p, torch.Generator().manual_seed(0)).weights
-        assert float((dropped == 0).float().mean()) == pytest.approx(p, abs=0.01)
-        torch.testing.assert_close(dropped.unique(), torch.tensor([0, 1 / (1 - p)]))
-        assert float(dropped.mean()) == pytest.approx(1, abs=0.05)
-
-
-def test_no_dropout_draws_nothing() -> None:
-    generator = torch.Generator().manual_seed(0)
-    bags = DeviceHistories(HISTORIES, CPU).whole()
-    assert torch.equal(bags.dropout(0.0, generator).weights, bags.weights)
-    assert torch.equal(generator.get_state(), torch.Generator().manual_seed(0).get_state())
+        model = MultDAE(MultDAEConfig(dropout=p), 1_000)
+        corrupted, kept = model._corrupted(bags, torch.Generator().manual_seed(0))
+        torch.testing.assert_close(corrupted.weights, kept / ((1 - p) * 1_000**0.5))
 
 
 def test_dropout_follows_its_generator_and_leaves_its_input_alone() -> None:
     bags = DeviceHistories(HISTORIES, CPU).whole()
     before = bags.weights.clone()
-    one, same, other = (bags.dropout(0.5, torch.Generator().manual_seed(s)).weights for s in (1, 1, 2))
+    one, same, other = (bags.kept(0.5, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     assert torch.equal(bags.weights, before)

@@ -78,7 +78,7 @@ def test_rows_without_interactions_are_left_out(monkeypatch: pytest.MonkeyPatch)
 def test_the_loss_of_an_epoch_is_the_mean_over_users(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a learning rate of nothing, batches of any size give the same mean."""
     losses = [
-        fit("mult_dae", cpu(), dropout=0.0, learning_rate=1e-30, weight_decay=0.0, batch_size=b)[1].losses[0]
+        fit("mult_dae", cpu(), target="all", dropout=0.0, learning_rate=1e-30, weight_decay=0.0, batch_size=b)[1].losses[0]
         for b in (1, 10, 23)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5) == pytest.approx(losses[2], rel=1e-5)
@@ -93,7 +93,7 @@ def test_automatic_batch_size_keeps_50_steps_an_epoch(n_users: int, expected: in
 
 
 def test_the_loss_falls() -> None:
-    losses = fit("mult_vae", cpu(), epochs=30, beta=0.0, dropout=0.0)[1].losses
+    losses = fit("mult_vae", cpu(), epochs=30, beta=0.0, target="all", dropout=0.0)[1].losses
     assert losses[-1] < 0.95 * losses[0]
 
 
