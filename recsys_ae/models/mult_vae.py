@@ -15,13 +15,16 @@ from recsys_ae.training.batches import Bags
 from recsys_ae.training.loss import kl_to_standard_normal
 from recsys_ae.training.run import FitRecord, RunContext
 
+FIRST_LOG_VARIANCE = -4.0
 KL_SAMPLE = 10_000  # users whose KL by dimension the record holds
 
 
 class MultVAEConfig(AutoencoderConfig):
     """Defaults chosen on validation users of ML-1M and movielens-small; see docs/experiments.md."""
 
-    beta: float = Field(0.2, ge=0)  # weight of the KL term once annealing is over
+    dropout: float = Field(0.3, ge=0, lt=1)  # of the stored entries of the input
+    learning_rate: float = Field(2e-3, gt=0)
+    beta: float = Field(0.01, ge=0)  # weight of the KL term once annealing is over
     annealing: float = Field(0.3, ge=0, le=1)  # share of all steps over which beta rises from 0
 
 
@@ -34,6 +37,12 @@ class MultVAE(Autoencoder):
     @property
     def _code_width(self) -> int:
         return 2 * self.config.latent
+
+    def _initial(self, generator: Generator) -> dict[str, Tensor]:
+        """As the parent's, with codes that begin nearly certain: noise of variance 1 would drown the small first means."""
+        tensors = super()._initial(generator)
+        tensors[f"encoder.{len(self.config.hidden)}.bias"][self.config.latent :] += FIRST_LOG_VARIANCE
+        return tensors
 
     def _objective(self, parameters: dict[str, Tensor], bags: Bags, share: float, generator: Generator) -> Tensor:
         corrupted, kept = self._corrupted(bags, generator)
