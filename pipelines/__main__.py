@@ -1,7 +1,7 @@
 """The command line. Exit codes: 0 done, 1 the job failed, 2 the input or configuration is wrong."""
 
 import json
-import subprocess
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -125,21 +125,21 @@ def recommend(
 
 @app.command()
 def serve(
-    registry: RegistryPath,
+    config: Annotated[Path | None, typer.Argument(help="A run's TOML file, for its registry.", show_default=False)] = None,
+    registry: Annotated[Path | None, typer.Option(help="Folder of the registry.", show_default=False)] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
 ) -> None:
     """The API, in the foreground. Documentation of its routes is at /docs."""
-    # The service knows nothing of the pipelines and they nothing of it: two programs, started side by side.
+    if registry is None:
+        if config is None:
+            raise ConfigError("expected --registry DIR, or the TOML file of a run")
+        from pipelines.config import load_config
+
+        registry = load_config(config).registry.path
     command = [sys.executable, "-m", "service", "--registry", str(registry), "--host", host, "--port", str(port)]
-    with subprocess.Popen(command) as child:
-        while True:
-            try:
-                code = child.wait()
-                break
-            except KeyboardInterrupt:  # the terminal sent it to the child too, which is shutting down
-                continue
-    raise typer.Exit(max(code, 0) if code in (0, 1, 2) else 0 if code in (-2, -15, 130) else 1)
+    # The service knows nothing of the pipelines and they nothing of it. This process becomes it, so that signals reach it.
+    os.execv(sys.executable, command)
 
 
 @app.command()

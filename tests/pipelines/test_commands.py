@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -271,6 +272,34 @@ def test_the_demo_leaves_no_child_behind(home: Path, blow: signal.Signals) -> No
         parent.wait()
         if parent.stdout:
             parent.stdout.close()
+
+
+@pytest.mark.parametrize("arguments", [["--registry", "registry"], ["run.toml"]])
+@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM])
+def test_serve_listens_and_stops_when_told(home: Path, arguments: list[str], blow: signal.Signals) -> None:
+    command = [sys.executable, "-m", "pipelines", "serve", *arguments, "--port", "0"]
+    server = subprocess.Popen(command, cwd=home, stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.stderr is not None
+        line = server.stderr.readline()
+        assert str(Registry(home / "registry").current()) in line
+        assert httpx.get(line.rsplit(" at ", 1)[1].strip() + "/health/ready").status_code == 200
+        server.send_signal(blow)
+        assert server.wait(20) in (0, -blow)
+        assert "Traceback" not in server.stderr.read()
+    finally:
+        server.kill()
+        server.wait()
+        if server.stderr:
+            server.stderr.close()
+
+
+def test_serve_without_a_registry_is_one_message(tmp_path: Path) -> None:
+    for arguments in ([], ["--registry", "none"]):
+        done = run(tmp_path, "serve", *arguments)
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: ")
+        assert done.stderr.count("\n") == 1
 
 
 def test_the_demo_walks_to_its_end(tmp_path: Path) -> None:
