@@ -23,16 +23,21 @@ def progress_bars(console: Console) -> Iterator[Report]:
         TimeElapsedColumn(),
     )
     tasks: dict[tuple[str, bool], TaskID] = {}
-    with Progress(*columns, console=console) as bars:
+    bars = Progress(*columns, console=console)
 
-        def report(model: str, epoch: Epoch) -> None:
-            refit = epoch.validation is None
-            if (model, refit) not in tasks:
-                tasks[model, refit] = bars.add_task(f"{model}{' on all rows' if refit else ''}", total=epoch.epochs, state="")
-            state = f"loss {epoch.loss:.2f}" + ("" if refit else f"  validation {epoch.validation:.4f}")
-            bars.update(tasks[model, refit], completed=epoch.epoch, total=epoch.epochs, state=state)
+    def report(model: str, epoch: Epoch) -> None:
+        refit = epoch.validation is None
+        if (model, refit) not in tasks:
+            bars.start()  # not before there is something to show: it would leave a blank line above an error
+            tasks[model, refit] = bars.add_task(f"{model}{' on all rows' if refit else ''}", total=epoch.epochs, state="")
+        state = f"loss {epoch.loss:.2f}" + ("" if refit else f"  validation {epoch.validation:.4f}")
+        bars.update(tasks[model, refit], completed=epoch.epoch, total=epoch.epochs, state=state)
 
+    try:
         yield report
+    finally:
+        if tasks:
+            bars.stop()
 
 
 def cleaning_table(counts: dict[str, Any]) -> Table:

@@ -161,8 +161,8 @@ def given(train: Dataset, test: Dataset, *, seed: int, validation_fraction: floa
 
 
 def _number(users: int | float, n_users: int) -> int:
-    """A number of users as it stands; a fraction of all, at most 10,000."""
-    return min(round(users * n_users), LARGEST_HOLDOUT) if isinstance(users, float) else users
+    """A number of users as it stands; a fraction of all, at least one and at most 10,000."""
+    return min(max(1, round(users * n_users)), LARGEST_HOLDOUT) if isinstance(users, float) else users
 
 
 def _random_share(histories: Histories, fraction: float, rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.__main__ import main
 from recsys_ae import datasets
 from recsys_ae.registry import Registry
 
@@ -188,16 +189,27 @@ def test_an_empty_registry_lists_nothing_and_is_no_error(tmp_path: Path) -> None
         ("cut.parquet", b"PAR1\x15\x04\x15", ["cut.parquet", "Parquet"]),
     ],
 )
-def test_bad_input_ends_with_code_2_and_one_message(tmp_path: Path, name: str, content: bytes | None, said: list[str]) -> None:
+def test_bad_input_ends_with_code_2_and_one_message(
+    tmp_path: Path,
+    name: str,
+    content: bytes | None,
+    said: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     (tmp_path / "run.toml").write_text(f'[log]\npath = "{name}"\n')
-    done = run(tmp_path, "train", "run.toml")
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-    messages = [line for line in done.stderr.splitlines() if line.strip()]
-    assert len(messages) == 1, done.stderr
+    # In this process, which is ten times as fast; the other tests have shown that the command is the same thing.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["recsys-ae", "train", "run.toml"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr()
+    assert ended.value.code == 2
+    assert told.out == ""
+    messages = told.err.splitlines()
+    assert len(messages) == 1, told.err
     for part in said:
         assert part in messages[0]
     assert not (tmp_path / "registry").exists()
