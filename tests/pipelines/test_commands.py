@@ -237,6 +237,11 @@ def test_by_time_and_given_run_from_configuration(home: Path) -> None:
     assert means["ease"] > 1.3 * means["popularity"]
 
 
+def interruptible() -> None:
+    """Undo what a shell does to a job in its background, which this test run may be: it makes it ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def children_of(pid: int) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
@@ -266,7 +271,12 @@ def test_the_demo_leaves_no_child_behind(home: Path, blow: signal.Signals) -> No
         "with service(Path('registry')) as address:\n    print(address, flush=True)\n    time.sleep(100)\n"
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=home, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-c", code],
+        preexec_fn=interruptible,
+        cwd=home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     try:
         assert parent.stdout is not None
@@ -290,7 +300,7 @@ def test_the_demo_leaves_no_child_behind(home: Path, blow: signal.Signals) -> No
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM])
 def test_serve_listens_and_stops_when_told(home: Path, arguments: list[str], blow: signal.Signals) -> None:
     command = [sys.executable, "-m", "pipelines", "serve", *arguments, "--port", "0"]
-    server = subprocess.Popen(command, cwd=home, stderr=subprocess.PIPE, text=True)
+    server = subprocess.Popen(command, preexec_fn=interruptible, cwd=home, stderr=subprocess.PIPE, text=True)
     try:
         assert server.stderr is not None
         line = server.stderr.readline()
