@@ -38,7 +38,7 @@ def ingest(config: ConfigPath, as_json: AsJson = False) -> None:
     from pipelines.tables import cleaning_table
 
     source, path = write_clean_log(load_config(config))
-    counts = {"read": source.log.read, "kept": source.log.kept, "dropped": source.log.dropped, "path": str(path)}
+    counts = {**source.counts, "path": str(path)}
     if as_json:
         print_json(counts)
     else:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.config import ItemsSection, LogSection, RunConfig, SplitSection
+from pipelines.config import ItemsSection, RunConfig, SplitSection
 from recsys_ae import datasets, log
 from recsys_ae.dataset import Dataset
 from recsys_ae.errors import ConfigError
-from recsys_ae.ids import Id
+from recsys_ae.ids import Id, IdKind, parse_id
 from recsys_ae.log import InteractionLog
 from recsys_ae.preprocessing import Preprocessing
 from recsys_ae.split import Split, by_time, given, strong_generalization
@@ -26,6 +26,11 @@ class Source:
     titles: Titles
     categories: Categories
 
+    @property
+    def counts(self) -> dict[str, Any]:
+        """Rows read, kept, and dropped by cause."""
+        return {"read": self.log.read, "kept": self.log.kept, "dropped": self.log.dropped}
+
 
 def clean_source(config: RunConfig) -> Source:
     """The clean log of `[log]`, with titles of `[items]` or of the data set itself."""
@@ -40,11 +45,11 @@ def clean_source(config: RunConfig) -> Source:
     else:
         raise ConfigError('[log] has neither path nor dataset; expected path = "FILE" or dataset = "NAME"')
     if config.items.path:
-        titles, categories = read_items(config.items, log.id_kind(found, "item_id") == "integer")
+        titles, categories = read_items(config.items, log.id_kind(found, "item_id"))
     return Source(found, titles, categories)
 
 
-def read_items(section: ItemsSection, integers: bool) -> tuple[Titles, Categories]:
+def read_items(section: ItemsSection, kind: IdKind) -> tuple[Titles, Categories]:
     """Titles and categories by item id. Ids are of the log's kind. Raises LogError."""
     assert section.path is not None
     wanted = {"id": section.id, "title": section.title, "category": section.category}
@@ -55,7 +60,7 @@ def read_items(section: ItemsSection, integers: bool) -> tuple[Titles, Categorie
         text = row["id"]
         if text is None:
             continue
-        item: Id = int(text) if integers and text.lstrip("-").isdigit() else text
+        item = parse_id(text, kind)
         if row.get("title"):
             titles[item] = str(row["title"])
         if row.get("category"):
@@ -74,8 +79,7 @@ def split_dataset(config: RunConfig) -> tuple[Split, dict[str, Any]]:
         return _given(config)
     source = clean_source(config)
     data = dataset(config, source)
-    counts = {"read": source.log.read, "kept": source.log.kept, "dropped": source.log.dropped}
-    return _split(data, config.split, config.seed), counts
+    return _split(data, config.split, config.seed), source.counts
 
 
 def _split(data: Dataset, section: SplitSection, seed: int) -> Split:
@@ -107,7 +111,7 @@ def _given(config: RunConfig) -> tuple[Split, dict[str, Any]]:
         cleaning = log.Cleaning(Preprocessing(min_weight=config.log.min_weight))
         sides[side] = log.read_log(path, config.log.columns, cleaning, ids=config.log.ids)
     if config.items.path:
-        titles, categories = read_items(config.items, log.id_kind(sides["train"], "item_id") == "integer")
+        titles, categories = read_items(config.items, log.id_kind(sides["train"], "item_id"))
     train = Dataset.from_log(sides["train"], config.log.preprocessing, titles, categories)
     test = Dataset.from_log(sides["test"], train.preprocessing)
     made = given(
@@ -134,7 +138,7 @@ def _seconds(moment: datetime.datetime | datetime.date | int | None) -> int | No
     return int((moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp())
 
 
-def write_clean_log(config: RunConfig, section: LogSection | None = None) -> tuple[Source, Path]:
+def write_clean_log(config: RunConfig) -> tuple[Source, Path]:
     """Clean the log and keep it in the run folder."""
     source = clean_source(config)
     path = config.run.folder / "log.parquet"

@@ -36,7 +36,10 @@ def recommend(
         known = list(dict.fromkeys(artifact.items.position(id_) for id_ in ids if id_ in artifact.items))
         if not known:
             raise UnknownIdError(f"no item of the history is in the catalogue of {len(artifact.items)} items; found {ids}")
-        rows = Histories.from_rows([known], len(artifact.items))
+        # As the API takes events without a weight: the artefact's own Preprocessing makes the weights.
+        raw = np.full(len(known), artifact.preprocessing.neutral_weight)
+        weights = artifact.preprocessing.weights(raw, None)
+        rows = Histories.from_rows([known], len(artifact.items), [weights.tolist()])
     columns, scores = rank_top_k(artifact.model, rows, k).row(0)
 
     def described(column: int) -> dict[str, Any]:

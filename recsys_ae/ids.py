@@ -17,6 +17,15 @@ IdKind: TypeAlias = Literal["integer", "string"]
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 
+def parse_id(text: Id, kind: IdKind) -> Id:
+    """Text as an id of that kind: digits become an integer where ids are integers, all else stays as it is."""
+    if kind == "integer" and isinstance(text, str):
+        digits = text[1:] if text.startswith("-") else text
+        if digits.isascii() and digits.isdigit() and len(digits) <= 19:
+            return int(text)
+    return text
+
+
 @dataclass(frozen=True, eq=False)
 class IdMap:
     """Distinct ids of one kind, in a fixed order; position i holds the id of row (or column) i.
@@ -80,11 +89,7 @@ class IdMap:
 
     def parse(self, text: Id) -> Id:
         """An id as a person or a URL gives it: digits become an integer where the ids are integers."""
-        if self.kind == "integer" and isinstance(text, str):
-            digits = text[1:] if text.startswith("-") else text
-            if digits.isascii() and digits.isdigit() and len(digits) <= 19:
-                return int(text)
-        return text
+        return parse_id(text, self.kind)
 
     def at(self, positions: NDArray[np.integer] | Sequence[int]) -> list[Id]:
         """The ids at positions."""

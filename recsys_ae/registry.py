@@ -126,8 +126,8 @@ class Registry:
 
     def load(self, version: str | None = None, device: str = "cpu") -> tuple[Artifact, StoredUsers]:
         """A version's artefact and stored users; those of `current` without one. Raises RegistryError, ArtifactError."""
-        folder = self.check(self._resolve(version))
-        artifact = Artifact.load(folder, device)
+        folder = self._check_own(self._resolve(version))
+        artifact = Artifact.load(folder, device)  # which checks the files of the manifest
         try:
             stored = _stored(load_file(folder / HISTORIES), len(artifact.items))
         except (SafetensorError, KeyError, DataError) as error:
@@ -136,12 +136,16 @@ class Registry:
 
     def check(self, version: str) -> Path:
         """The folder of a version, its digests verified."""
-        folder = self.path / self._resolve(version)
-        about = read_sealed(folder / VERSION)
-        for name, digest in about["files"].items():
-            check_digest(folder / name, digest)
+        folder = self._check_own(self._resolve(version))
         manifest = read_sealed(folder / "manifest.json")
         for name, digest in manifest["files"].items():
+            check_digest(folder / name, digest)
+        return folder
+
+    def _check_own(self, version: str) -> Path:
+        """The folder of a version, the files verified that version.json names: the manifest and the histories."""
+        folder = self.path / version
+        for name, digest in read_sealed(folder / VERSION)["files"].items():
             check_digest(folder / name, digest)
         return folder
 

@@ -191,13 +191,13 @@ def file_format(file: Path) -> str:
     return FORMATS[suffix]
 
 
-def head(file: Path) -> str:
-    """The first lines of a text file. Raises LogError where it is binary, damaged or not UTF-8."""
+def head(file: Path, whole: bool = False) -> str:
+    """The first lines of a text file, read to its end where `whole`. Raises LogError: binary, damaged or not UTF-8."""
     try:
         with pa.input_stream(file, compression="detect") as stream:
             data = stream.read(HEAD)
-            # DuckDB takes a zstd file that was cut for a whole one, so the stream is followed to its end here.
-            while file.suffix == ".zst" and stream.read(2**20):
+            # DuckDB takes a zstd file that was cut for a whole one, so the stream is followed to its end, once.
+            while whole and stream.read(2**20):
                 pass
     except (OSError, pa.ArrowException) as error:
         raise LogError(
@@ -216,7 +216,7 @@ def head(file: Path) -> str:
 
 def check_text(file: Path) -> None:
     """Raises LogError where the file is no text or has none."""
-    if not head(file).strip():
+    if not head(file, whole=file.suffix == ".zst").strip():
         raise LogError(f"{file}: is empty; expected " + ("a header and rows" if file_format(file) == "csv" else "rows"))
 
 
