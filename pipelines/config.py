@@ -6,20 +6,25 @@ folder in which the command runs, as those on the command line do.
 
 import datetime
 import tomllib
+import zoneinfo
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from recsys_ae.cleaning import Cleaning
 from recsys_ae.datasets import DATASETS
 from recsys_ae.errors import ConfigError
 from recsys_ae.evaluation import parse_metric
-from recsys_ae.log import Cleaning, Columns
 from recsys_ae.models import MODELS, ModelConfig
 from recsys_ae.preprocessing import Preprocessing
+from recsys_ae.staging import Columns
 from recsys_ae.training.run import Precision
+
+LEAST_MEMORY = 128 * 10**6
+"""Bytes that reading and cleaning a log need whatever its size: DuckDB's own buffers."""
 
 
 class Section(BaseModel):
@@ -28,8 +33,8 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class LogSection(Section):
-    """Where interactions come from and what a row must pass. Either `path` or `dataset`."""
+class LogSection(Preprocessing):
+    """Where interactions come from, either `path` or `dataset`, and what becomes of a row: every key of Preprocessing too."""
 
     path: str | list[str] | None = None
     dataset: str | None = None
@@ -37,12 +42,12 @@ class LogSection(Section):
     item: str = "item_id"
     timestamp: str = "timestamp"
     weight: str = "weight"
+    event_type: str = "event_type"
+    timezone: str = "UTC"
     ids: Literal["auto", "string"] = "auto"
-    min_weight: float | None = Field(None, gt=0, allow_inf_nan=False)
     min_user_interactions: PositiveInt = 1
     min_item_interactions: PositiveInt = 1
-    half_life_days: float | None = Field(None, gt=0, allow_inf_nan=False)
-    weight_transform: Literal["binary", "linear", "log1p"] = "binary"
+    memory_limit: Annotated[ByteSize, Field(ge=LEAST_MEMORY)] | None = None
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -50,20 +55,22 @@ class LogSection(Section):
             raise ValueError(f"dataset {self.dataset!r} is unknown; expected one of {', '.join(DATASETS)}")
         if self.dataset is not None and self.path is not None:
             raise ValueError("path and dataset are both set; expected one of them")
+        if self.timezone not in zoneinfo.available_timezones():
+            raise ValueError(f"timezone {self.timezone!r} is unknown; expected an IANA name like UTC or Europe/Berlin")
         return self
 
     @property
     def columns(self) -> Columns:
         """Column names; a timestamp or weight that the file names must be there."""
-        required = {"user", "item"} | ({"timestamp", "weight"} & self.model_fields_set)
-        return Columns(self.user, self.item, self.timestamp, self.weight, frozenset(required))
+        roles = ("user", "item", "timestamp", "weight")
+        required = frozenset({"user", "item"} | ({"timestamp", "weight"} & self.model_fields_set))
+        names = {role: getattr(self, role) for role in (*roles, "event_type")}
+        return Columns(**names, required=required, timezone=self.timezone)
 
     @property
     def preprocessing(self) -> Preprocessing:
         """What is saved in the artefact."""
-        return Preprocessing(
-            min_weight=self.min_weight, weight_transform=self.weight_transform, half_life_days=self.half_life_days
-        )
+        return Preprocessing(**{name: getattr(self, name) for name in Preprocessing.model_fields})
 
     @property
     def cleaning(self) -> Cleaning:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipelines.config import ItemsSection, RunConfig, SplitSection
 from recsys_ae import datasets, log
+from recsys_ae.cleaning import Cleaning
 from recsys_ae.dataset import Dataset
 from recsys_ae.errors import ConfigError
 from recsys_ae.ids import Id, IdKind, parse_id
@@ -108,7 +109,7 @@ def _given(config: RunConfig) -> tuple[Split, dict[str, Any]]:
     titles: Titles = {}
     categories: Categories = {}
     for side, path in (("train", section.train), ("test", section.test)):
-        cleaning = log.Cleaning(Preprocessing(min_weight=config.log.min_weight))
+        cleaning = Cleaning(Preprocessing(min_weight=config.log.min_weight))
         sides[side] = log.read_log(path, config.log.columns, cleaning, ids=config.log.ids)
     if config.items.path:
         titles, categories = read_items(config.items, log.id_kind(sides["train"], "item_id"))

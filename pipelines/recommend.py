@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from recsys_ae.errors import UnknownIdError
-from recsys_ae.histories import Histories
+from recsys_ae.events import RawEvent, history_of
 from recsys_ae.ids import Id
 from recsys_ae.ranking import rank_top_k
 from recsys_ae.registry import Registry
@@ -32,14 +32,10 @@ def recommend(
         rows = stored.histories.take(np.array([stored.users.position(stored.users.parse(user))]))
     else:
         ids = [artifact.items.parse(text) for text in history or []]
-        unknown = list(dict.fromkeys(id_ for id_ in ids if id_ not in artifact.items))
-        known = list(dict.fromkeys(artifact.items.position(id_) for id_ in ids if id_ in artifact.items))
-        if not known:
+        # As the API takes events without a weight: the artefact's own Preprocessing makes a history of them.
+        rows, unknown = history_of([RawEvent(id_) for id_ in ids], artifact.items, artifact.preprocessing)
+        if not rows.n_interactions:
             raise UnknownIdError(f"no item of the history is in the catalogue of {len(artifact.items)} items; found {ids}")
-        # As the API takes events without a weight: the artefact's own Preprocessing makes the weights.
-        raw = np.full(len(known), artifact.preprocessing.neutral_weight)
-        weights = artifact.preprocessing.weights(raw, None)
-        rows = Histories.from_rows([known], len(artifact.items), [weights.tolist()])
     columns, scores = rank_top_k(artifact.model, rows, k).row(0)
 
     def described(column: int) -> dict[str, Any]:

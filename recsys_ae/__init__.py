@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recsys_ae.artifact import Artifact as Artifact
+    from recsys_ae.cleaning import Cleaning as Cleaning
     from recsys_ae.dataset import Dataset as Dataset
     from recsys_ae.evaluation import Evaluation as Evaluation
     from recsys_ae.evaluation import evaluate as evaluate
     from recsys_ae.histories import Histories as Histories
     from recsys_ae.histories import Holdout as Holdout
     from recsys_ae.ids import IdMap as IdMap
-    from recsys_ae.log import Cleaning as Cleaning
-    from recsys_ae.log import Columns as Columns
     from recsys_ae.log import InteractionLog as InteractionLog
     from recsys_ae.log import read_log as read_log
     from recsys_ae.models import MODELS as MODELS
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from recsys_ae.split import by_time as by_time
     from recsys_ae.split import given as given
     from recsys_ae.split import strong_generalization as strong_generalization
+    from recsys_ae.staging import Columns as Columns
     from recsys_ae.training import FitRecord as FitRecord
     from recsys_ae.training import RunContext as RunContext
 
@@ -32,8 +32,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Artifact": "artifact",
-    "Cleaning": "log",
-    "Columns": "log",
+    "Cleaning": "cleaning",
+    "Columns": "staging",
     "Dataset": "dataset",
     "Evaluation": "evaluation",
     "FitRecord": "training",

@@ -79,9 +79,10 @@ class ColumnReader:
         """Seconds since 1970, int64, rounded down: of a number in seconds to nanoseconds, a timestamp, or an ISO 8601 text."""
         kind = self.types["timestamp"]
         if kind.endswith("_NS"):
-            return self._in_range(_floored("epoch_ns(timestamp)", 10**9))
-        if kind.startswith(("TIMESTAMP", "DATE")):
-            return self._in_range("floor(epoch(timestamp))::bigint")
+            seconds = floored("epoch_ns(timestamp)", 10**9)  # rounded down first: a cast to microseconds may round up
+            return self._in_range(f"epoch(make_timestamp({seconds} * 1000000)::timestamptz)::bigint")
+        if kind.startswith(("TIMESTAMP", "DATE")):  # one without a zone is of the session's
+            return self._in_range("floor(epoch(timestamp::timestamptz))::bigint")
         if kind in INTEGERS:
             return self._of_integers("timestamp::bigint")
         if kind in FLOATS or kind.startswith("DECIMAL"):
@@ -104,8 +105,17 @@ class ColumnReader:
         self._check("timestamp", faulty, "an ISO 8601 time like 2024-05-01T12:00:00Z")
         return self._in_range(f"floor(epoch({moment}))::bigint")
 
+    def event_type(self) -> str:
+        """A name; null where it is empty."""
+        kind = self.types["event_type"]
+        if kind in ("VARCHAR", "JSON"):
+            return self._text("event_type")
+        if kind in INTEGERS or kind.startswith("ENUM"):
+            return "event_type::varchar"
+        raise self._wrong_type("event_type", "event types", "names")
+
     def _of_integers(self, number: str) -> str:
-        return self._in_range(_floored(number, self._per_second(number)))
+        return self._in_range(floored(number, self._per_second(number)))
 
     def _of_floats(self, number: str) -> str:
         self._check("timestamp", f"isnan({number}) or isinf({number})", "a finite number of seconds since 1970")
@@ -140,7 +150,7 @@ class ColumnReader:
         return LogError(f"{place}, column {self.names[role]!r}: {what} of type {self.types[role]}; expected {expected}")
 
 
-def _floored(number: str, divisor: int) -> str:
+def floored(number: str, divisor: int) -> str:
     """Integer division that rounds down below zero too, where DuckDB's // rounds towards it."""
     if divisor == 1:
         return number

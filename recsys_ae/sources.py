@@ -25,8 +25,11 @@ JSON_ROWS = 1_000  # rows whose keys count as the columns of a JSON lines file
 
 
 @contextmanager
-def connection() -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB of its own on a temporary folder, so that a log larger than memory spills there; never fetches extensions."""
+def connection(memory_limit: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB of its own on a temporary folder, so that a log larger than memory spills there; never fetches extensions.
+
+    memory_limit: bytes that it may hold; four fifths of the machine's where None.
+    """
     with tempfile.TemporaryDirectory(prefix="recsys-ae-") as folder:
         con = duckdb.connect(
             f"{folder}/log.duckdb",
@@ -34,6 +37,7 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
                 "temp_directory": folder,
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
+                **({} if memory_limit is None else {"memory_limit": f"{memory_limit}B"}),
             },
         )
         try:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from recsys_ae.artifact import Artifact
 from recsys_ae.errors import ModelError
+from recsys_ae.events import RawEvent, history_of
 from recsys_ae.histories import Histories
-from recsys_ae.ids import Id, IdMap
+from recsys_ae.ids import Id
 from recsys_ae.models.popularity import Popularity, PopularityConfig
-from recsys_ae.preprocessing import Preprocessing
 from recsys_ae.ranking import Ranking, rank_top_k, similar_items
 from recsys_ae.registry import Registry, StoredUsers
 from service.schemas import Event, RecommendedItem
@@ -82,7 +82,8 @@ class Engine:
 
     def for_history(self, events: Sequence[Event], k: int, filters: Filters) -> Found:
         """A list for the events of one user, whoever that is."""
-        history, unknown = history_of(events, self.items, self.artifact.preprocessing)
+        raw = [RawEvent(event.item_id, event.weight, event.timestamp, event.event_type) for event in events]
+        history, unknown = history_of(raw, self.items, self.artifact.preprocessing)
         return self._list(history, k, filters, unknown)
 
     def similar(self, item_id: Id, k: int) -> Found:
@@ -130,31 +131,6 @@ class Engine:
             RecommendedItem(item_id=ids[column], score=score, title=metadata.title(column), rank=rank)
             for rank, (column, score) in enumerate(zip(columns, scores, strict=True), 1)
         ]
-
-
-def history_of(events: Sequence[Event], items: IdMap, preprocessing: Preprocessing) -> tuple[Histories, list[Id]]:
-    """The history (1, I) that ingest would have made of the events, and the unknown items in order of appearance.
-
-    Of several events of an item the last counts, by time where known, else by place; only then must it pass.
-    """
-    ids = [items.parse(event.item_id) for event in events]
-    columns = items.positions(ids)  # (N,), and so are the next two
-    unknown = list(dict.fromkeys(id_ for id_, column in zip(ids, columns, strict=True) if column < 0))
-    neutral = preprocessing.neutral_weight
-    raw = np.array([neutral if event.weight is None else event.weight for event in events], np.float64)
-    times = np.array([event.timestamp for event in events if event.timestamp is not None], np.int64)
-    timed = len(events) > 0 and len(times) == len(events)
-
-    backwards = (np.argsort(times, kind="stable") if timed else np.arange(len(events)))[::-1]
-    backwards = backwards[columns[backwards] >= 0]
-    last = backwards[np.unique(columns[backwards], return_index=True)[1]]
-    kept = last[preprocessing.passes(raw[last])]
-    # By time, events of the same second by place, as ingest orders them: the same history gives the same scores.
-    kept = kept[np.lexsort((kept, times[kept]))] if timed else np.sort(kept)
-
-    weights = preprocessing.weights(raw[kept], times[kept] if timed else None)
-    indptr = np.array([0, len(kept)], np.int64)
-    return Histories(indptr, columns[kept].astype(np.int32), weights, len(items), times[kept] if timed else None), unknown
 
 
 def _popularity(artifact: Artifact, stored: StoredUsers) -> Popularity:

@@ -47,6 +47,11 @@ class Event(Posted):
     timestamp: int | None = Field(
         None, ge=EARLIEST, le=LATEST, description="Seconds since 1970; on every event of a history or on none."
     )
+    event_type: Annotated[str, Field(max_length=LONGEST_ID)] | None = Field(
+        None,
+        description="As in the log, where training weighs event types; one that it does not list does not count. Without one "
+        "the event's own weight counts.",
+    )
 
 
 class RecommendationRequest(Posted):

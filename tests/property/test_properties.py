@@ -10,11 +10,26 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from recsys_ae import Cleaning, Dataset, Histories, IdMap, InteractionLog, Preprocessing, Split, by_time, strong_generalization
+from recsys_ae import (
+    Cleaning,
+    Columns,
+    Dataset,
+    Histories,
+    IdMap,
+    InteractionLog,
+    Preprocessing,
+    Split,
+    by_time,
+    strong_generalization,
+)
 from recsys_ae import given as given_split
+from recsys_ae.cleaning import clean
 from recsys_ae.errors import DataError, LogError
+from recsys_ae.events import RawEvent, history_of
 from recsys_ae.metrics import METRICS
 from recsys_ae.ranking import mask_, top_k
+from recsys_ae.sources import TableSource, connection
+from recsys_ae.staging import stage
 from tests.worlds import as_dataset, pairs
 
 few = settings(max_examples=40, derandomize=True, deadline=None)
@@ -55,6 +70,83 @@ def test_every_row_is_kept_or_counted_and_a_clean_log_stays_as_it_is(rows: list[
     again = InteractionLog.from_table(log.table(), cleaning=cleaning)
     assert again.table().equals(log.table())
     assert sum(again.dropped.values()) == 0
+
+
+rules = st.builds(
+    Preprocessing,
+    event_weights=st.none() | st.just({"view": 1.0, "buy": 3.0}),
+    repeats=st.sampled_from(["last", "sum", "count"]),
+    min_weight=st.none() | st.sampled_from([0.5, 3.0]),
+    max_history=st.none() | st.integers(1, 4),
+    max_user_events=st.none() | st.integers(3, 9),
+    max_user_events_per_day=st.none() | st.integers(2, 5),
+    max_item_idle_days=st.none() | st.just(2.0),
+    weight_transform=st.sampled_from(["binary", "linear", "log1p"]),
+    half_life_days=st.none() | st.just(3.0),
+)
+days = st.integers(0, 6 * 24).map(lambda hour: 1_500_000_000 + 3_600 * hour)
+weighed = st.sampled_from([-1.0, 0.5, 1.0, 3.0])
+kinds = st.sampled_from(["view", "buy", "spam"])
+typed = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 8), days, weighed, kinds), min_size=1, max_size=60)
+NAMES = ("user_id", "item_id", "timestamp", "weight", "event_type")
+
+
+@many
+@given(typed, rules, st.booleans(), st.booleans(), st.integers(1, 2), st.integers(1, 3))
+def test_ingest_and_the_api_make_the_same_history_of_the_same_events(
+    rows: list[Any], rule: Preprocessing, timed: bool, weighted: bool, least: int, batch: int
+) -> None:
+    """The row that ingest makes of a user's raw events is what `history_of` makes of them, whatever the rules."""
+    if not timed:
+        rule = rule.model_copy(update={"max_user_events_per_day": None, "max_item_idle_days": None, "half_life_days": None})
+    wanted = [n for n in NAMES if (timed or n != "timestamp") and (weighted or n != "weight")]
+    table = pa.table({name: [row[NAMES.index(name)] for row in rows] for name in wanted})
+    try:
+        log = InteractionLog.from_table(table, cleaning=Cleaning(rule, least, least))
+    except LogError:  # nothing is left
+        return
+    assert log.read == len(rows) == log.kept + sum(log.dropped.values())
+    data = Dataset.from_log(log, rule)
+    for user in {row[0] for row in rows}:
+        raw = [
+            RawEvent(item, weight if weighted else None, time if timed else None, kind)
+            for who, item, time, weight, kind in rows
+            if who == user
+        ]
+        history, unknown = history_of(raw, data.items, data.preprocessing)
+        assert not set(unknown) & set(data.items.ids)
+        if user not in data.users:  # ingest drops a user with too few interactions; the API serves one with one
+            assert least > 1 or history.n_interactions == 0
+            continue
+        stored = data.histories.take(np.array([data.users.position(user)]))
+        np.testing.assert_array_equal(history.items, stored.items)
+        np.testing.assert_array_equal(history.weights, stored.weights)
+        if timed:
+            np.testing.assert_array_equal(history.times, stored.times)
+
+
+@few
+@given(typed, rules, st.integers(1, 3), st.integers(1, 3), st.integers(1, 7))
+def test_a_log_cleaned_in_small_batches_is_the_log_cleaned_at_once(
+    rows: list[Any], rule: Preprocessing, users: int, items: int, batch_rows: int
+) -> None:
+    columns = pa.table(dict(zip(NAMES, zip(*rows, strict=True), strict=True)))
+
+    def cleaned(batch_rows: int) -> Any:
+        with connection() as con:
+            con.register("source_table", columns)
+            staged = stage(con, TableSource("table"), Columns(), "auto", rule)
+            return clean(con, staged, Cleaning(rule, users, items), "table", batch_rows=batch_rows)
+
+    try:
+        table, dropped = cleaned(10**6)
+    except LogError:
+        with pytest.raises(LogError):
+            cleaned(batch_rows)
+        return
+    found = cleaned(batch_rows)
+    assert found[0].combine_chunks().equals(table.combine_chunks())
+    assert found[1] == dropped
 
 
 # --- ids -----------------------------------------------------------------------------------------------------------------

@@ -109,9 +109,9 @@ def test_times_and_weights_may_be_absent_unless_required(tmp_path: Path) -> None
     path = write(plain()[["user_id", "item_id"]], tmp_path / "log.csv")
     log = read_log(path)
     assert log.table().schema.names == ["user_id", "item_id"]
-    found = log.indexed()
-    assert found.times is None
-    assert found.weights is None
+    histories = Dataset.from_log(log, Preprocessing(weight_transform="linear")).histories
+    assert histories.times is None
+    assert set(histories.weights.tolist()) == {1.0}
     with pytest.raises(LogError, match=r"log\.csv: no column 'timestamp'.*found columns user_id, item_id"):
         read_log(path, Columns(required=frozenset({"user", "item", "timestamp"})))
 
@@ -291,19 +291,19 @@ def test_write_and_read_back(tmp_path: Path) -> None:
 
 def test_indexed_positions_follow_ascending_ids() -> None:
     table = pa.table({"user_id": ["b", "a", "b"], "item_id": [30, 10, 20], "timestamp": [5, 6, 4]})
-    found = InteractionLog.from_table(table).indexed()
+    found = Dataset.from_log(InteractionLog.from_table(table))
     assert found.users.ids == ("a", "b")
     assert found.items.ids == (10, 20, 30)
-    assert found.rows.tolist() == [0, 1, 1]
-    assert found.columns.tolist() == [0, 1, 2]
-    assert found.times is not None
-    assert found.times.tolist() == [6, 4, 5]
+    assert found.histories.rows.tolist() == [0, 1, 1]
+    assert found.histories.items.tolist() == [0, 1, 2]
+    assert found.histories.times is not None
+    assert found.histories.times.tolist() == [6, 4, 5]
 
 
 def test_without_times_the_order_of_the_source_stays() -> None:
     table = pa.table({"user_id": [1] * 5, "item_id": [5, 3, 9, 1, 7]})
-    found = InteractionLog.from_table(table).indexed()
-    assert found.items.at(found.columns) == [5, 3, 9, 1, 7]
+    found = Dataset.from_log(InteractionLog.from_table(table))
+    assert found.items.at(found.histories.items) == [5, 3, 9, 1, 7]
 
 
 @pytest.mark.parametrize(
