@@ -6,13 +6,13 @@ from typing import Literal, TypeAlias
 import duckdb
 
 from recsys_ae.errors import LogError
+from recsys_ae.preprocessing import EARLIEST, LARGEST_WEIGHT, LATEST
 from recsys_ae.sources import Source, one_row
 
 IdMode: TypeAlias = Literal["auto", "string"]
 
 INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "HUGEINT"}
 FLOATS = {"FLOAT", "DOUBLE"}
-EARLIEST, LATEST = -2_208_988_800, 4_102_444_800  # the years 1900 and 2100, in seconds
 # What a number of a typical time counts: 4.1e9 seconds is the year 2100, 4.1e9 milliseconds is early in 1970.
 UNITS = ((LATEST, 1), (LATEST * 1_000, 1_000), (LATEST * 1_000_000, 1_000_000), (LATEST * 10**9, 10**9))
 
@@ -63,7 +63,7 @@ class ColumnReader:
         return f"{text}::bigint"
 
     def weight(self) -> str:
-        """Finite float64."""
+        """Finite float64 of a sane size."""
         role, kind = "weight", self.types["weight"]
         if kind in ("VARCHAR", "JSON"):
             value = f"try_cast({self._text(role)} as double)"
@@ -73,6 +73,9 @@ class ColumnReader:
         else:
             raise self._wrong_type(role, "weights", "numbers")
         self._check(role, f"isnan({value}) or isinf({value})", "a finite number")
+        self._check(
+            role, f"abs({value}) > {LARGEST_WEIGHT}", f"a number between -{LARGEST_WEIGHT:.0e} and {LARGEST_WEIGHT:.0e}"
+        )
         return value
 
     def timestamp(self) -> str:

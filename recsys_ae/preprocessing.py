@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 SECONDS_PER_DAY = 86_400
+EARLIEST, LATEST = -2_208_988_800, 4_102_444_800  # times of events: the years 1900 and 2100, in seconds since 1970
+LARGEST_WEIGHT = 1e12  # of an event: sums and squares over the longest history stay far within float32
 TRANSFORMS: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
     "binary": np.ones_like,
     "linear": np.copy,

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import duckdb
 
-from recsys_ae.canonical import EARLIEST, INTEGERS, LATEST, UNITS, ColumnReader, IdMode, floored
+from recsys_ae.canonical import INTEGERS, UNITS, ColumnReader, IdMode, floored
 from recsys_ae.errors import LogError
-from recsys_ae.preprocessing import Preprocessing
+from recsys_ae.preprocessing import EARLIEST, LARGEST_WEIGHT, LATEST, Preprocessing
 from recsys_ae.sources import FileSource, Source, identifier, one_row
 
 ROLES = ("user", "item", "timestamp", "weight", "event_type")
@@ -162,10 +162,13 @@ def _guess(role: str, column: str, kind: str, texts: list[str], ids: IdMode) -> 
         return _Guess(_text(column)) if kind == "VARCHAR" else _Guess(f"{column}::varchar") if kind.startswith("ENUM") else None
     if kind == "VARCHAR":
         value = f"try_cast({column} as double)"
-        return _Guess(value, f"{column} is not null and coalesce(not isfinite({value}), true)")
-    if kind in ("FLOAT", "DOUBLE"):
-        return _Guess(f"{column}::double", f"not isfinite({column})")
-    return _Guess(f"{column}::double") if kind in EXACT_IN_64_BITS else None
+    elif kind in EXACT_IN_64_BITS | {"FLOAT", "DOUBLE"}:
+        value = f"{column}::double"
+    else:
+        return None
+    # NaN is greater than all numbers, but DuckDB believes statistics of Parquet that do not know of it.
+    sane = f"isfinite({value}) and abs({value}) <= {LARGEST_WEIGHT}"
+    return _Guess(value, f"{column} is not null and not coalesce({sane}, false)")
 
 
 def _guess_id(column: str, kind: str, texts: list[str], ids: IdMode) -> _Guess | None:

@@ -6,11 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchem
 from pydantic_core import PydanticCustomError
 
 from recsys_ae.ids import INT64_MAX, INT64_MIN, Id
+from recsys_ae.preprocessing import EARLIEST, LARGEST_WEIGHT, LATEST
 from service.settings import CEILING
 
 LONGEST_ID = 200  # characters
-LARGEST_WEIGHT = 1e12  # sums and squares over the longest history stay far within float32
-EARLIEST, LATEST = -2_208_988_800, 4_102_444_800  # 1900-01-01 and 2100-01-01, as ingest has it
 EVENT_EXAMPLES: list[Any] = [{"item_id": 318, "weight": 5.0, "timestamp": 1_700_000_000}, {"item_id": 858}]
 
 

@@ -362,6 +362,7 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "weight is NaN": ("log.csv", HEADER + GOOD + b"1,3,1600000000,nan\n", "row 2 .line 3.*'nan'.*expected a finite number"),
     "weight is infinite": ("log.csv", HEADER + GOOD + b"1,3,1600000000,-inf\n", "row 2 .line 3.*'-inf'.*a finite number"),
     "weight overflows": ("log.csv", HEADER + GOOD + b"1,3,1600000000,1e999\n", "row 2 .line 3.*'1e999'.*a finite number"),
+    "weight is absurd": ("log.csv", HEADER + GOOD + b"1,3,1600000000,-1e13\n", "row 2 .line 3.*'-1e13'.*between -1e.12"),
     "JSON weight is NaN": ("log.jsonl", b'{"user_id": 1, "item_id": 2, "weight": NaN}\n', "row 1.*finite number"),
     "mixed ids": ("log.csv", HEADER + GOOD * 3 + b"x7,3,1600000000,1\n", "row 4 .line 5.*'user_id'.*'x7'.*expected an integer"),
     "mixed ids, mostly words": ("log.csv", IDS + b"a,1\nb,1\n7,1\n", "row 3 .line 4.*'7'.*expected a string"),
