@@ -52,18 +52,24 @@ class Codes:
     """Ids -> 0, 1, 2 ... in the order in which they are met, across batches."""
 
     def __init__(self) -> None:
-        self._codes: dict[Id, int] = {}
+        self._known: pa.Array | None = None
 
     def __len__(self) -> int:
-        return len(self._codes)
+        return 0 if self._known is None else len(self._known)
 
     @property
     def ids(self) -> list[Id]:
         """In order of code."""
-        return list(self._codes)
+        return [] if self._known is None else self._known.to_pylist()
 
     def of(self, column: pa.Array) -> NDArray[np.int32]:
         """Codes (n,) of a column of ids; new ids get new ones."""
-        encoded, codes = column.dictionary_encode(), self._codes
-        found = [codes.setdefault(id_, len(codes)) for id_ in encoded.dictionary.to_pylist()]
-        return np.array(found, np.int32)[encoded.indices.to_numpy()]
+        encoded = column.dictionary_encode()
+        distinct = encoded.dictionary
+        if self._known is None:
+            self._known = distinct.slice(0, 0)
+        found = pc.index_in(distinct, value_set=self._known)
+        codes = found.fill_null(-1).to_numpy().copy()
+        codes[codes < 0] = len(self) + np.arange(found.null_count)
+        self._known = pa.concat_arrays([self._known, distinct.filter(found.is_null())])
+        return codes[encoded.indices.to_numpy()]
