@@ -18,7 +18,8 @@ from recsys_ae.ids import IdKind
 from recsys_ae.sources import FileSource, Source, TableSource, connection, identifier
 from recsys_ae.staging import Columns, no_column, stage
 
-BYTES_A_ROW = 2_000  # of the memory limit, for each row of the batches that are cleaned at once
+BESIDE_DUCKDB = 200 * 10**6  # bytes of the memory limit: batches that pass by, and what DuckDB's own limit does not reach
+BYTES_A_ROW = 4_000  # of the memory limit, for each row of the batches that are cleaned at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +132,7 @@ def _read(
     memory_limit: int | None = None,
 ) -> InteractionLog:
     cleaning = cleaning or Cleaning()
-    share = None if memory_limit is None else memory_limit * 6 // 10  # the rest is for the batches that pass by
+    share = None if memory_limit is None else max(memory_limit * 6 // 10, memory_limit - BESIDE_DUCKDB)
     batch_rows = BATCH_ROWS if memory_limit is None else min(BATCH_ROWS, max(20_000, memory_limit // BYTES_A_ROW))
     with connection(share) as con:
         if table is not None:

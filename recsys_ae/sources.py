@@ -20,6 +20,7 @@ FORMATS = {
     ".parquet": "parquet", ".pq": "parquet",
 }  # fmt: skip
 DELIMITERS = ",\t;|"
+BUFFER = 8 * 2**20  # bytes of CSV that a thread parses at once: four times the longest line
 HEAD = 65_536  # bytes that are looked at before DuckDB reads the file
 JSON_ROWS = 1_000  # rows whose keys count as the columns of a JSON lines file
 
@@ -44,6 +45,11 @@ def connection(memory_limit: int | None = None) -> Iterator[duckdb.DuckDBPyConne
             con.execute("set timezone = 'UTC'")
             con.execute("set enable_progress_bar = false")
             yield con
+        except (duckdb.OutOfMemoryException, OSError) as error:  # the latter where Arrow reads the result
+            if "Out of Memory" not in str(error):
+                raise
+            met = "the machine's memory" if memory_limit is None else f"a memory_limit that leaves DuckDB {memory_limit} bytes"
+            raise LogError(f"{met} is not enough for this log ({str(error).splitlines()[0]}); expected more") from None
         finally:
             con.close()
 
@@ -140,7 +146,7 @@ class FileSource:
             types = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
             return (
                 f"read_csv({self._names()}, auto_detect = false, header = true, delim = {literal(delimiter)}, quote = '\"', "
-                f"escape = '\"', columns = {{{types}}})"
+                f"escape = '\"', buffer_size = {BUFFER}, columns = {{{types}}})"
             )
         if self.format == "json":
             types = ", ".join(f"{identifier(name)}: 'JSON'" for name in dict.fromkeys(wanted))
@@ -163,6 +169,8 @@ class FileSource:
         """DuckDB's reading errors as one line with file and place."""
         try:
             yield
+        except duckdb.OutOfMemoryException:  # no fault of the file: `connection` says what to do
+            raise
         except duckdb.Error as error:
             raise LogError(self._explained(str(error))) from None
 
