@@ -1,6 +1,6 @@
 """The public data sets known by name, as data: where each is, what its files must be, its terms, whom to cite.
 
-No digest here was computed by us: each was published or pinned by the party that `File.vouched` names. Where nobody's was found,
+No digest here was computed by us: each was published or pinned by the party that `File.vouched` names. Where none was found,
 `digests` is empty, and the store holds every later file to the digest of the first.
 """
 
@@ -79,23 +79,24 @@ class PublicSet:
         return None if None in sizes else sum(size or 0 for size in sizes)
 
 
-GROUPLENS = """\
-Neither the University of Minnesota nor any of the researchers involved can guarantee the correctness of the data, its suitability
-for any particular purpose, or the validity of results based on the use of the data set. The data set may be used for any research
-purposes under the following conditions:
-  * The user may not state or imply any endorsement from the University of Minnesota or the GroupLens Research Group.
-  * The user must acknowledge the use of the data set in publications resulting from the use of the data set.
-  * {sharing}
-  * The user may not use this information for any commercial or revenue-bearing purposes without first obtaining permission from a
-    faculty member of the GroupLens Research Project at the University of Minnesota."""
+GROUPLENS = (
+    "Neither the University of Minnesota nor any of the researchers involved can guarantee the correctness of the data, its "
+    "suitability for any particular purpose, or the validity of results based on the use of the data set. The data set may be "
+    "used for any research purposes under the following conditions:\n"
+    "* The user may not state or imply any endorsement from the University of Minnesota or the GroupLens Research Group.\n"
+    "* The user must acknowledge the use of the data set in publications resulting from the use of the data set.\n"
+    "* {sharing}\n"
+    "* The user may not use this information for any commercial or revenue-bearing purposes without first obtaining permission "
+    "from a faculty member of the GroupLens Research Project at the University of Minnesota."
+)
 KEEP = "The user may not redistribute the data without separate permission."
 SHARE = (
-    "The user may redistribute the data set, including transformations, so long as it is distributed under these same\n"
-    "    license conditions."
+    "The user may redistribute the data set, including transformations, so long as it is distributed under these same license "
+    "conditions."
 )
 HARPER = (
-    "F. Maxwell Harper and Joseph A. Konstan. 2015. The MovieLens Datasets: History and Context. ACM Transactions on Interactive "
-    "Intelligent Systems (TiiS) 5, 4, Article 19. https://doi.org/10.1145/2827872"
+    "F. Maxwell Harper and Joseph A. Konstan. 2015. The MovieLens Datasets: History and Context. ACM Transactions on "
+    "Interactive Intelligent Systems (TiiS) 5, 4, Article 19. https://doi.org/10.1145/2827872"
 )
 MD5_FILE = "md5: GroupLens, in the .md5 file beside the archive"
 TFDS = "sha256 and size: TensorFlow Datasets, url_checksums/movielens.txt"
@@ -136,8 +137,8 @@ def _lightgcn(
     base = f"https://raw.githubusercontent.com/kuandeng/LightGCN/master/Data/{name}"
     files = tuple(File(file, f"{base}/{file}", (f"md5:{digest}",), vouched) for file, digest in md5.items())
     terms = (
-        "The repository states no terms for these files, which are a preprocessed part of other data; the terms of the origin\n"
-        f"apply: {origin}\nUse them for research; ask the origin before any other use and before passing them on."
+        "The repository states no terms for these files, which are a preprocessed part of other data; the terms of the "
+        f"origin apply: {origin}\nUse them for research; ask the origin before any other use and before passing them on."
     )
     return PublicSet(
         name,
@@ -236,7 +237,7 @@ _SETS = (
         sharing=SHARE,
         largest=64 * MEBIBYTE,
         changing=(
-            "GroupLens replaces this file from time to time and says that it is not for shared results. Size and counts are those of "
+            "GroupLens replaces this file from time to time and says that it is not for shared results. Counts are those of "
             "the release of September 2018, whose sha256, as TensorFlow Datasets pins it, is "
             "696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436."
         ),
@@ -253,7 +254,8 @@ _SETS = (
         },
         "md5: RecZoo, Gowalla_m1; train and test also DeepHypergraph",
         "https://snap.stanford.edu/data/loc-gowalla.html",
-        "E. Cho, S. A. Myers, J. Leskovec. 2011. Friendship and Mobility: User Movement in Location-Based Social Networks. KDD.",
+        "E. Cho, S. A. Myers, J. Leskovec. 2011. Friendship and Mobility: User Movement in Location-Based Social Networks. "
+        "KDD.",
     ),
     _lightgcn(
         "yelp2018",
@@ -304,8 +306,8 @@ _SETS = (
             "http://www.lastfm.com/about/contact",
             "https://files.grouplens.org/datasets/hetrec2011/hetrec2011-lastfm-readme.txt",
         ),
-        "Last.fm website, http://www.lastfm.com. Ivan Cantador, Peter Brusilovsky, Tsvi Kuflik. 2011. Second Workshop on Information "
-        "Heterogeneity and Fusion in Recommender Systems (HetRec 2011). RecSys.",
+        "Last.fm website, http://www.lastfm.com. Ivan Cantador, Peter Brusilovsky, Tsvi Kuflik. 2011. Second Workshop on "
+        "Information Heterogeneity and Fusion in Recommender Systems (HetRec 2011). RecSys.",
         Counts(1_892, 17_632, 92_834),
         64 * MEBIBYTE,
     ),
@@ -320,8 +322,8 @@ _SETS = (
         ),
         "http://millionsongdataset.com/tasteprofile/",
         Licence(
-            "No terms travel with the file. The Million Song Dataset says that most of its data is licensed as the API of The Echo\n"
-            "Nest was, and was made for research. Read its page; use the data for research, and ask before any other use.",
+            "No terms travel with the file. The Million Song Dataset says that most of its data is licensed as the API of The "
+            "Echo Nest was, and was made for research. Read its page; use the data for research, and ask before any other use.",
             "http://millionsongdataset.com/tasteprofile/",
         ),
         "Thierry Bertin-Mahieux, Daniel P. W. Ellis, Brian Whitman, Paul Lamere. 2011. The Million Song Dataset. ISMIR. "
