@@ -1,6 +1,7 @@
 """Source -> clean log -> Dataset -> Split."""
 
 import datetime
+import glob
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,8 @@ def clean_source(config: RunConfig) -> Source:
     """The clean log of `[log]`, with titles of `[items]` or of the data set itself."""
     section = config.log
     if section.dataset is not None:
-        raw = datasets.load(section.dataset)
-        found = InteractionLog.from_table(raw.events, cleaning=section.cleaning)
+        raw = datasets.load(section.dataset, section.data_folder)
+        found = raw.clean(section.cleaning)
         titles, categories = raw.titles, raw.categories
     elif section.path is not None:
         found = log.read_log(section.path, section.columns, section.cleaning, ids=section.ids)
@@ -103,13 +104,12 @@ def _split(data: Dataset, section: SplitSection, seed: int) -> Split:
 def _given(config: RunConfig) -> tuple[Split, dict[str, Any]]:
     """Two files as they are: no k-core, no repeats beyond folding."""
     section = config.split
-    assert section.train and section.test
     sides = {}
-    titles: Titles = {}
-    categories: Categories = {}
-    for side, path in (("train", section.train), ("test", section.test)):
+    paths, titles, categories = _given_files(config)
+    for side, path in zip(("train", "test"), paths, strict=True):
         cleaning = log.Cleaning(Preprocessing(min_weight=config.log.min_weight))
-        sides[side] = log.read_log(path, config.log.columns, cleaning, ids=config.log.ids)
+        columns = config.log.columns if section.train else log.Columns()
+        sides[side] = log.read_log(path, columns, cleaning, ids=config.log.ids)
     if config.items.path:
         titles, categories = read_items(config.items, log.id_kind(sides["train"], "item_id"))
     train = Dataset.from_log(sides["train"], config.log.preprocessing, titles, categories)
@@ -127,6 +127,17 @@ def _given(config: RunConfig) -> tuple[Split, dict[str, Any]]:
         "dropped": {c: sum(s.dropped[c] for s in sides.values()) for c in sides["train"].dropped if c in sides["test"].dropped},
     }
     return made, counts
+
+
+def _given_files(config: RunConfig) -> tuple[tuple[str, str], Titles, Categories]:
+    """The two files that `[split]` names, else those of a data set that comes divided, with its titles and categories."""
+    if config.split.train and config.split.test:
+        return (config.split.train, config.split.test), {}, {}
+    assert config.log.dataset is not None
+    raw = datasets.load(config.log.dataset, config.log.data_folder)
+    assert raw.given is not None
+    train, test = (glob.escape(str(path)) for path in raw.given)
+    return (train, test), raw.titles, raw.categories
 
 
 def _seconds(moment: datetime.datetime | datetime.date | int | None) -> int | None:
