@@ -152,7 +152,7 @@ def _receive(
     done, most = begun, largest if file.size is None else file.size
     progress(file.name, done, expected)
     with partial.path.open("ab") as out:
-        for block in response.iter_raw(2**16):
+        for block in response.iter_raw():
             done += len(block)
             if done > most:
                 partial.drop()

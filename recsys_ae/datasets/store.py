@@ -87,6 +87,14 @@ def fetch(
         raise StorageError(f"{error.filename or home}: {error.strerror or error}") from None
 
 
+def prepared(which: PublicSet, folder: Path | None = None) -> bool:
+    """Whether a set is here and whole."""
+    try:
+        return _seal(data_folder(folder) / which.name) is not None
+    except StorageError:
+        return False
+
+
 def load(which: PublicSet, folder: Path | None = None) -> RawData:
     """A set that was fetched. Raises ConfigError where it was not, with the command; StorageError where it is damaged."""
     home = data_folder(folder) / which.name
