@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -83,7 +82,13 @@ def _accept(found: PublicSet, accepted: bool, err: Console) -> None:
         return
     if not sys.stdin.isatty():
         raise ConfigError(f"the terms of {found.name} must be accepted; without a terminal to ask on, --yes accepts them")
-    if not typer.confirm(f"Do you accept the terms of {found.name}?", err=True):
+    try:
+        answer = err.input(
+            f"Do you accept the terms of {found.name}? (y/n) ", markup=False
+        )  # asked on stderr, unlike typer.confirm
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
         raise ConfigError(f"the terms of {found.name} were not accepted; nothing was fetched")
 
 

@@ -68,16 +68,14 @@ def fetch(
     home = data_folder(folder) / which.name
     try:
         with _alone(home):
-            try:
-                if (here := _seal(home)) is not None:
-                    return here
-            except StorageError:
-                pass  # damaged, or of another preparation: made again from its source
+            if (here := _usable(home)) is not None:
+                return here
             if given is not None:
                 return _prepare(which, home, *_taken(which, home, given))
-            bundle, checked = _downloaded(which, home, downloader or Downloader(), progress)
+            checked = _downloaded(which, home / "source", downloader or Downloader(), progress)
+            place = home / "source" / which.files[0].name if which.files[0].archive else home / "source"
             try:
-                return _prepare(which, home, bundle, checked)
+                return _prepare(which, home, open_bundle(place, FORMATS[which.family].names, which.largest), checked)
             except DataError as error:
                 for file in which.files:
                     if not file.digests:  # nobody vouches for it, so that another one may be the right one
@@ -89,10 +87,7 @@ def fetch(
 
 def prepared(which: PublicSet, folder: Path | None = None) -> bool:
     """Whether a set is here and whole."""
-    try:
-        return _seal(data_folder(folder) / which.name) is not None
-    except StorageError:
-        return False
+    return _usable(data_folder(folder) / which.name) is not None
 
 
 def load(which: PublicSet, folder: Path | None = None) -> RawData:
@@ -129,6 +124,14 @@ def _seal(home: Path) -> dict[str, Any] | None:
     return seal
 
 
+def _usable(home: Path) -> dict[str, Any] | None:
+    """The same; None too where the set is damaged or of another preparation, and is to be made again."""
+    try:
+        return _seal(home)
+    except StorageError:
+        return None
+
+
 @contextmanager
 def _alone(home: Path) -> Iterator[None]:
     """One process at a time in a set's folder; the lock goes with the process that holds it."""
@@ -141,9 +144,8 @@ def _alone(home: Path) -> Iterator[None]:
         yield
 
 
-def _downloaded(which: PublicSet, home: Path, downloader: Downloader, progress: Progress) -> tuple[Bundle, list[Checked]]:
-    """The set's files in `source/`, each fetched unless it is there and right."""
-    source = home / "source"
+def _downloaded(which: PublicSet, source: Path, downloader: Downloader, progress: Progress) -> list[Checked]:
+    """The set's files in `source`, each fetched unless it is there and right."""
     checked = []
     for file in which.files:
         path = source / file.name
@@ -160,8 +162,7 @@ def _downloaded(which: PublicSet, home: Path, downloader: Downloader, progress: 
             arrived.replace(_aside(path))
             raise FetchError(f"{file.url}: {error}; what came is kept as {_aside(path)} and not used") from None
         arrived.replace(path)
-    place = source / which.files[0].name if which.files[0].archive else source
-    return open_bundle(place, FORMATS[which.family].names, which.largest), checked
+    return checked
 
 
 def _taken(which: PublicSet, home: Path, given: Path) -> tuple[Bundle, list[Checked]]:
