@@ -1,9 +1,9 @@
-"""Twenty million rows of CSV -> clean log -> matrix, beside a plain DuckDB script; the same under a memory limit of a third of the
-log; and a Parquet log -> Dataset. Each run is a process of its own, so that its peak memory is its own.
+"""Twenty million rows of CSV -> clean log -> matrix, beside a plain DuckDB script; the same under a memory limit of a third of
+the log; and a Parquet log -> Dataset. Each run is a process of its own, so that its peak memory is its own.
 
-The reference reads, keeps of each user and item the last row, sorts by user and time, and writes the same Parquet. It is written in
-the two ways that come to mind (a window, an aggregate); the ratio is to the faster. Ours also checks every value, counts what it
-drops by cause, settles ties by place, and then builds the matrix.
+The reference reads, keeps of each user and item the last row, sorts by user and time, and writes the same Parquet. It is
+written in the two ways that come to mind (a window, an aggregate); the ratio is to the faster. Ours also checks every value,
+counts what it drops by cause, settles ties by place, and then builds the matrix.
 """
 
 import argparse
@@ -60,8 +60,8 @@ def dataset(log: Path, out: Path, limit: int) -> dict[str, Any]:
 
 RUNS = {
     "reference_window": reference(
-        f"select {COLUMNS} from read_csv('{{log}}') qualify row_number() over (partition by user_id, item_id order by timestamp desc) "
-        "= 1 order by user_id, timestamp"
+        f"select {COLUMNS} from read_csv('{{log}}') "
+        "qualify row_number() over (partition by user_id, item_id order by timestamp desc) = 1 order by user_id, timestamp"
     ),
     "reference_aggregate": reference(
         "select user_id, item_id, max(timestamp) as timestamp, arg_max(weight, timestamp) as weight from read_csv('{log}') "

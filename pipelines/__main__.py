@@ -15,6 +15,8 @@ from recsys_ae.errors import ConfigError, RecsysError
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 registry_app = typer.Typer(no_args_is_help=True, help="The versions of models on disk.")
 app.add_typer(registry_app, name="registry")
+datasets_app = typer.Typer(help="The data sets known by name: list, show one, fetch a public one.")
+app.add_typer(datasets_app, name="datasets")
 
 FILE_WIDTH = 120  # where nobody's terminal says how wide a line may be
 out = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
@@ -34,16 +36,16 @@ def print_json(document: Any) -> None:
 def ingest(config: ConfigPath, as_json: AsJson = False) -> None:
     """Source -> clean log (Parquet in the run folder), with a table of what was read, kept and dropped, by cause."""
     from pipelines.config import load_config
-    from pipelines.ingest import write_clean_log
+    from pipelines.ingest import clean_source
     from pipelines.tables import cleaning_table
 
-    source, path = write_clean_log(load_config(config))
-    counts = {**source.counts, "path": str(path)}
+    source = clean_source(load_config(config))
+    counts = {**source.counts, "path": str(source.log.source)}
     if as_json:
         print_json(counts)
     else:
         out.print(cleaning_table(counts))
-        out.print(f"written to {path}")
+        out.print(f"written to {counts['path']}")
 
 
 @app.command()
@@ -159,17 +161,52 @@ def models(as_json: AsJson = False) -> None:
     out.print(table)
 
 
-@app.command()
-def datasets(as_json: AsJson = False) -> None:
-    """The data sets known by name."""
-    from recsys_ae.datasets import DATASETS
-
-    found = {name: (make.__doc__ or "").strip().splitlines()[0] for name, make in DATASETS.items()}
-    if as_json:
-        print_json(found)
+@datasets_app.callback(invoke_without_command=True)
+def datasets(context: typer.Context, as_json: AsJson = False) -> None:
+    """The data sets known by name: list them, show one, fetch a public one."""
+    if context.invoked_subcommand is not None:
         return
-    for name, text in found.items():
-        out.print(f"[bold]{name}[/bold]  {text}")
+    from recsys_ae.datasets import descriptions
+
+    if as_json:
+        print_json(descriptions())
+        return
+    for name, text in descriptions().items():
+        out.print(f"[bold]{name}[/bold]  {text}", highlight=False)
+
+
+@datasets_app.command("show")
+def datasets_show(name: Annotated[str, typer.Argument(show_default=False)], as_json: AsJson = False) -> None:
+    """Address, size, digests, counts, terms and citation of one data set."""
+    from pipelines.fetch import about, describe
+
+    if as_json:
+        print_json(about(name))
+    else:
+        describe(name, out)
+
+
+@datasets_app.command("fetch")
+def datasets_fetch(
+    name: Annotated[str, typer.Argument(show_default=False)],
+    folder: Annotated[Path | None, typer.Option(help="Data folder; RECSYS_AE_DATA or the cache folder without.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="What you already have: the zip, its extracted folder, or the data file.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Accept the terms without being asked.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch and prepare a public data set, once its terms are accepted, for runs that say `dataset = "NAME"`."""
+    from pipelines.fetch import fetch
+
+    told = fetch(name, folder, source, yes, err)
+    if as_json:
+        print_json(told)
+        return
+    counts = f"{told['users']:,} users, {told['items']:,} items, {told['interactions']:,} interactions"
+    out.print(f"{name}: {counts} in {told['folder']}", markup=False, highlight=False, soft_wrap=True)
+    for each in told["source"]:
+        out.print(f"checked {each['name']}: {each['how']}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

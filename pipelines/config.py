@@ -15,7 +15,7 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, NonNegativeInt, Pos
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from recsys_ae.cleaning import Cleaning
-from recsys_ae.datasets import DATASETS
+from recsys_ae.datasets import DIVIDED, check_name
 from recsys_ae.errors import ConfigError
 from recsys_ae.evaluation import parse_metric
 from recsys_ae.models import MODELS, ModelConfig
@@ -38,6 +38,7 @@ class LogSection(Preprocessing):
 
     path: str | list[str] | None = None
     dataset: str | None = None
+    data_folder: Path | None = None
     user: str = "user_id"
     item: str = "item_id"
     timestamp: str = "timestamp"
@@ -51,8 +52,11 @@ class LogSection(Preprocessing):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        if self.dataset is not None and self.dataset not in DATASETS:
-            raise ValueError(f"dataset {self.dataset!r} is unknown; expected one of {', '.join(DATASETS)}")
+        if self.dataset is not None:
+            try:
+                check_name(self.dataset)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
         if self.dataset is not None and self.path is not None:
             raise ValueError("path and dataset are both set; expected one of them")
         if self.timezone not in zoneinfo.available_timezones():
@@ -112,8 +116,8 @@ class SplitSection(Section):
             value = getattr(self, name)
             if value <= 0 or (isinstance(value, float) and value >= 1):
                 raise ValueError(f"{name} is {value}; expected a number of users, or a fraction between 0 and 1")
-        if self.kind == "given" and not (self.train and self.test):
-            raise ValueError('kind = "given" needs train and test, two files')
+        if bool(self.train) != bool(self.test):
+            raise ValueError("one of train and test is set; expected both, two files")
         if self.kind == "by_time" and self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("validation_fraction and test_fraction leave nothing to train on")
         return self
@@ -222,6 +226,9 @@ class RunConfig(BaseSettings):
         twice = sorted({key for key in keys if keys.count(key) > 1})
         if twice:
             raise ValueError(f"two [[models]] are called {twice[0]!r}; give each an id of its own")
+        if self.split.kind == "given" and not self.split.train and self.log.dataset not in DIVIDED:
+            sets = ", ".join(DIVIDED)
+            raise ValueError(f'[split] kind = "given" needs train and test, two files, or a [log] dataset of {sets}')
         if self.split.kind != "given" and not (self.log.path or self.log.dataset):
             raise ValueError('[log] has neither path nor dataset; expected path = "FILE" or dataset = "NAME"')
         return self

@@ -1,8 +1,8 @@
 """Source -> clean log -> Dataset -> Split."""
 
 import datetime
+import glob
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipelines.config import ItemsSection, RunConfig, SplitSection
@@ -12,8 +12,8 @@ from recsys_ae.dataset import Dataset
 from recsys_ae.errors import ConfigError
 from recsys_ae.ids import Id, IdKind, parse_id
 from recsys_ae.log import InteractionLog
-from recsys_ae.preprocessing import Preprocessing
 from recsys_ae.split import Split, by_time, given, strong_generalization
+from recsys_ae.staging import Columns
 
 Titles = dict[Id, str]
 Categories = dict[Id, tuple[str, ...]]
@@ -34,14 +34,21 @@ class Source:
 
 
 def clean_source(config: RunConfig) -> Source:
-    """The clean log of `[log]`, with titles of `[items]` or of the data set itself."""
-    section = config.log
+    """The clean log of `[log]`, kept in the run folder, with titles of `[items]` or of the data set itself."""
+    section, path = config.log, config.run.folder / "log.parquet"
     if section.dataset is not None:
-        raw = datasets.load(section.dataset)
-        found = InteractionLog.from_table(raw.events, cleaning=section.cleaning)
+        raw = datasets.load(section.dataset, section.data_folder)
+        found = raw.clean(section.cleaning, into=path, memory_limit=section.memory_limit)
         titles, categories = raw.titles, raw.categories
     elif section.path is not None:
-        found = log.read_log(section.path, section.columns, section.cleaning, ids=section.ids)
+        found = log.read_log(
+            section.path,
+            section.columns,
+            section.cleaning,
+            ids=section.ids,
+            into=path,
+            memory_limit=section.memory_limit,
+        )
         titles, categories = {}, {}
     else:
         raise ConfigError('[log] has neither path nor dataset; expected path = "FILE" or dataset = "NAME"')
@@ -104,13 +111,21 @@ def _split(data: Dataset, section: SplitSection, seed: int) -> Split:
 def _given(config: RunConfig) -> tuple[Split, dict[str, Any]]:
     """Two files as they are: no k-core, no repeats beyond folding."""
     section = config.split
-    assert section.train and section.test
     sides = {}
-    titles: Titles = {}
-    categories: Categories = {}
-    for side, path in (("train", section.train), ("test", section.test)):
-        cleaning = Cleaning(Preprocessing(min_weight=config.log.min_weight))
-        sides[side] = log.read_log(path, config.log.columns, cleaning, ids=config.log.ids)
+    paths, titles, categories = _given_files(config)
+    rules = config.log.preprocessing
+    # What a user is asked for is no history: robots and caps concern what a model sees.
+    asked = rules.model_copy(update=dict.fromkeys(("max_user_events", "max_user_events_per_day", "max_history")))
+    columns = config.log.columns if section.train else Columns()
+    for side, path, rule in zip(("train", "test"), paths, (rules, asked), strict=True):
+        sides[side] = log.read_log(
+            path,
+            columns,
+            Cleaning(rule.model_copy(update={"max_item_idle_days": None})),
+            ids=config.log.ids,
+            into=config.run.folder / f"{side}.parquet",
+            memory_limit=config.log.memory_limit,
+        )
     if config.items.path:
         titles, categories = read_items(config.items, log.id_kind(sides["train"], "item_id"))
     train = Dataset.from_log(sides["train"], config.log.preprocessing, titles, categories)
@@ -130,6 +145,17 @@ def _given(config: RunConfig) -> tuple[Split, dict[str, Any]]:
     return made, counts
 
 
+def _given_files(config: RunConfig) -> tuple[tuple[str, str], Titles, Categories]:
+    """The two files that `[split]` names, else those of a data set that comes divided, with its titles and categories."""
+    if config.split.train and config.split.test:
+        return (config.split.train, config.split.test), {}, {}
+    assert config.log.dataset is not None
+    raw = datasets.load(config.log.dataset, config.log.data_folder)
+    assert raw.given is not None
+    train, test = (glob.escape(str(path)) for path in raw.given)
+    return (train, test), raw.titles, raw.categories
+
+
 def _seconds(moment: datetime.datetime | datetime.date | int | None) -> int | None:
     """A TOML time as seconds since 1970; without a zone it is UTC."""
     if moment is None or isinstance(moment, int):
@@ -137,11 +163,3 @@ def _seconds(moment: datetime.datetime | datetime.date | int | None) -> int | No
     if not isinstance(moment, datetime.datetime):
         moment = datetime.datetime(moment.year, moment.month, moment.day)
     return int((moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp())
-
-
-def write_clean_log(config: RunConfig) -> tuple[Source, Path]:
-    """Clean the log and keep it in the run folder."""
-    source = clean_source(config)
-    path = config.run.folder / "log.parquet"
-    source.log.write(path)
-    return source, path

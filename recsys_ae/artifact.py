@@ -1,10 +1,7 @@
 """Artifact: a fitted model with all that is needed to serve it. manifest.json, model.safetensors, items.json; no pickle."""
 
-import hashlib
 import json
-import os
 import platform
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from recsys_ae.ids import IdMap
 from recsys_ae.items import ItemMetadata
 from recsys_ae.models import MODELS, Recommender
 from recsys_ae.preprocessing import Preprocessing
+from recsys_ae.sealed import check_digest, file_digest, read_sealed, sync, write_sealed
 
 FORMAT = 1
 MANIFEST, TENSORS, ITEMS = "manifest.json", "model.safetensors", "items.json"
@@ -122,61 +120,3 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
-
-
-def file_digest(path: Path) -> dict[str, Any]:
-    """Size and sha256 of a file."""
-    with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def check_digest(path: Path, expected: Mapping[str, Any] | None) -> None:
-    """Raises ArtifactError where the file is not the one that was written."""
-    if expected is None:
-        raise ArtifactError(f"{path}: the manifest has no digest of it")
-    if not path.is_file():
-        raise ArtifactError(f"{path}: is missing; expected {expected['bytes']} bytes")
-    found = file_digest(path)
-    if found != dict(expected):
-        raise ArtifactError(
-            f"{path}: is damaged: {found['bytes']} bytes with sha256 {found['sha256'][:12]}...; "
-            f"expected {expected['bytes']} bytes with {expected['sha256'][:12]}..."
-        )
-
-
-def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
-    """JSON that carries the digest of its own content; written atomically."""
-    body = {name: value for name, value in content.items() if name != "digest"}
-    text = json.dumps({**body, "digest": _content_digest(body)}, indent=2, ensure_ascii=False, allow_nan=False)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text + "\n", "utf-8")
-    sync(partial)
-    os.replace(partial, path)
-
-
-def read_sealed(path: Path) -> dict[str, Any]:
-    """The inverse. Raises ArtifactError where the file is missing, no JSON, or not what was written."""
-    if not path.is_file():
-        raise ArtifactError(f"{path}: is missing; expected a saved model's file")
-    try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        digest = content.pop("digest")
-    except (ValueError, KeyError, AttributeError) as error:
-        raise ArtifactError(f"{path}: is damaged ({error!r})") from None
-    if digest != _content_digest(content):
-        raise ArtifactError(f"{path}: is damaged: its content does not have the digest that it states")
-    return content
-
-
-def _content_digest(content: Mapping[str, Any]) -> str:
-    canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Onto the disk, so that a power cut cannot leave a name without its bytes."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -9,6 +9,7 @@
     ├── ModelError             a model used against its contract  (exit code 1)
     │   ├── NotFittedError     scored or saved before `fit` or `restore`
     │   └── WidthError         histories or tensors of another catalogue
+    ├── FetchError             a public data set cannot be had, or is not what was published  (exit code 1)
     └── StorageError           what lies on disk is not what was written  (exit code 1)
         ├── ArtifactError      a digest, a missing file, a wrong shape
         ├── RegistryError      no such version, no current version  (exit code 2)
@@ -56,6 +57,10 @@ class NotFittedError(ModelError):
 
 class WidthError(ModelError):
     """Histories or tensors belong to a catalogue of another size."""
+
+
+class FetchError(RecsysError):
+    """A public data set cannot be had, or what came is not what was published."""
 
 
 class StorageError(RecsysError):

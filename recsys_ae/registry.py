@@ -24,10 +24,11 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from recsys_ae.artifact import Artifact, check_digest, file_digest, read_sealed, sync, write_sealed
+from recsys_ae.artifact import Artifact
 from recsys_ae.errors import ArtifactError, DataError, RegistryError
 from recsys_ae.histories import Histories
 from recsys_ae.ids import IdMap
+from recsys_ae.sealed import check_digest, file_digest, read_sealed, sync, write_sealed
 
 STAMP = "%Y%m%dT%H%M%S.%f"
 VERSION, HISTORIES, CURRENT = "version.json", "histories.safetensors", "current.json"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.__main__ import app, registry_app
+from pipelines.__main__ import app, datasets_app, registry_app
 from pipelines.config import load_config, make_config
+from recsys_ae.datasets import CATALOGUE
 from recsys_ae.models import MODELS
 
 ROOT = Path(__file__).parents[2]
@@ -45,3 +46,16 @@ def test_links_lead_somewhere(page: str) -> None:
     prose = re.sub(r"```.*?```", "", (ROOT / page).read_text(), flags=re.DOTALL)
     for target in re.findall(r"\]\((?!http)([^)#]+)", prose):
         assert ((ROOT / page).parent / target).exists(), f"{page}: {target}"
+
+
+def test_every_public_set_is_documented_with_address_terms_counts_and_command() -> None:
+    page = (ROOT / "docs/datasets.md").read_text()
+    sections = dict(re.findall(r"^### (\S+)\n(.*?)(?=^### |\Z)", page, re.MULTILINE | re.DOTALL))
+    assert list(sections) == list(CATALOGUE)
+    for name, public in CATALOGUE.items():
+        counts = public.counts
+        assert f"| `{name}` | {counts.users:,} | {counts.items:,} | {counts.interactions:,} |" in page
+        assert all(said in sections[name] for said in (public.home, public.licence.url, f"`recsys-ae datasets fetch {name}`"))
+    for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL):
+        make_config(tomllib.loads(block))
+    assert {c.name for c in datasets_app.registered_commands} == {"show", "fetch"}

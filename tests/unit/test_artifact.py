@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from recsys_ae import Artifact, IdMap, Preprocessing
-from recsys_ae.artifact import read_sealed, write_sealed
 from recsys_ae.errors import ArtifactError
 from recsys_ae.items import ItemMetadata
+from recsys_ae.sealed import read_sealed, write_sealed
 from tests.worlds import N_ITEMS, fitted, tastes
 
 FILES = ["items.json", "manifest.json", "model.safetensors"]

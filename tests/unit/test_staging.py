@@ -151,5 +151,5 @@ def test_naive_parquet_timestamps_are_of_the_zone_that_is_named(
 def test_a_memory_limit_that_is_too_small_is_said_so(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text("user_id,item_id\n" + "".join(f"{n},{n * 7919 % 100_003}\n" for n in range(200_000)))
-    with pytest.raises(LogError, match="memory_limit.*not enough.*expected more"):
+    with pytest.raises(LogError, match=r"memory_limit.*not enough.*expected more"):
         read_log(str(path), memory_limit=10**6)
