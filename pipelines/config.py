@@ -121,7 +121,7 @@ class SplitSection(Section):
                 raise ValueError(f"{name} is {value}; expected a number of {what}, or a fraction between 0 and 1")
         for name, kinds in KINDS_WITH.items():
             if name in self.model_fields_set and self.kind not in kinds:
-                raise ValueError(f"{name} means nothing to kind = {self.kind!r}; expected {' or '.join(map(repr, kinds))}")
+                raise ValueError(f"{name} means nothing to kind {self.kind!r}; expected {' or '.join(map(repr, kinds))}")
         if self.by == "hash" and self.salt is None:
             raise ValueError('by = "hash" needs a salt, any text of your own')
         if self.by == "seed" and self.salt is not None:

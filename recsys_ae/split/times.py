@@ -111,15 +111,15 @@ def _split(data: Dataset, window: Window) -> Split:
     past = data.histories.select(times < window.validation_from)
     columns = met_items(past)
     train = only_items(replace(data, histories=past), columns)
-    dropped = {"items_unseen_in_training": len(data.items) - len(columns)}
-    validation = _part("validation", data, columns, window.validation_from, window.test_from, dropped)
-    test = _part("test", data, columns, window.test_from, window.test_until, dropped)
     train = train.with_rows(np.flatnonzero(past.lengths))
+    validation, unjudged = _part("validation", data, columns, window.validation_from, window.test_from)
+    test, untested = _part("test", data, columns, window.test_from, window.test_until)
+    dropped = {"items_unseen_in_training": len(data.items) - len(columns)} | unjudged | untested
     return Split("by_time", train, validation, test, data, False, dropped, window)
 
 
-def _part(name: str, data: Dataset, columns: Indices, begin: int, end: int, dropped: dict[str, int]) -> Holdout:
-    """The users who did something within [begin, end), their history before, and what of it was new; counts the others."""
+def _part(name: str, data: Dataset, columns: Indices, begin: int, end: int) -> tuple[Holdout, dict[str, int]]:
+    """The users who did something within [begin, end): their history before and what was new, and counts of the others."""
     histories = data.histories
     assert histories.times is not None
     asked = histories.select((histories.times >= begin) & (histories.times < end))
@@ -132,6 +132,5 @@ def _part(name: str, data: Dataset, columns: Indices, begin: int, end: int, drop
     if not len(found):
         raise DataError(f"no user has a history before and a new item within the {name} window")
     without_history = int(((held_out.lengths > 0) & (before.lengths == 0)).sum())
-    dropped[f"{name}_users_without_history"] = without_history
-    dropped[f"{name}_users_without_target"] = len(rows) - without_history - len(found)
-    return found
+    without_target = len(rows) - without_history - len(found)
+    return found, {f"{name}_users_without_history": without_history, f"{name}_users_without_target": without_target}

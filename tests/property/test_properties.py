@@ -33,6 +33,7 @@ from recsys_ae.ranking import mask_, top_k
 from tests.worlds import as_dataset, pairs, tastes
 
 few = settings(max_examples=40, derandomize=True, deadline=None)
+some = settings(max_examples=80, derandomize=True, deadline=None)
 many = settings(max_examples=150, derandomize=True, deadline=None)
 
 # --- logs ----------------------------------------------------------------------------------------------------------------
@@ -207,7 +208,7 @@ def assert_users_are_accounted_for(data: Dataset, split: Split) -> None:
 
 
 @pytest.mark.parametrize("kind", SPLITS)
-@many
+@some
 @given(timed_rows, st.integers(0, 5), st.floats(0.1, 0.45))
 def test_no_split_leaks_and_each_repeats_itself(kind: str, rows: list[dict[int, int]], seed: int, share: float) -> None:
     data = timed_dataset(rows)
@@ -340,7 +341,7 @@ def test_leave_last_out_is_the_order_of_each_row(rows: list[list[int]]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["strong_generalization by hash", "item_hold_out by hash"])
-@many
+@some
 @given(timed_rows, timed_rows, st.integers(0, 5), st.randoms(use_true_random=False))
 def test_by_hash_nothing_changes_sides_as_the_log_grows(
     kind: str, rows: list[dict[int, int]], more: list[dict[int, int]], seed: int, random: Any
