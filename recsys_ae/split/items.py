@@ -23,8 +23,8 @@ def item_hold_out(
     The users are the same on all sides. A user's warm items train and are the fold-in, the cold ones of each part are its
     targets, and the cold items of that part alone are ranked (`Holdout.candidates`): beside warm ones nothing would be
     learnt of how well the cold are told apart. All sides keep the whole catalogue, so that every model scores cold items;
-    their columns are empty in training. A collaborative model thus knows nothing of them: it shows what guessing reaches,
-    and what content has to beat.
+    their columns are empty in training. A collaborative model thus knows nothing of them: it shows what guessing reaches
+    (equal scores in the order of the columns, which is that of the ids), and what content has to beat.
 
     Args:
         data: users without any warm item are dropped.
