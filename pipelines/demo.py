@@ -47,8 +47,8 @@ def demo(folder: Path, dataset: str, out: Console, err: Console) -> None:
     out.rule("2. Training, and evaluation on users that no model has seen")
     with progress_bars(err) as report:
         fitted = [fit(config, section, split, report) for section in config.models]
-        judged = {f.section.key: judge_on_test(config, f, split, report) for f in fitted}
-        evaluation = document(config, split, counts, judged)
+        judged = {f.section.key: [judge_on_test(config, f, split, report)] for f in fitted}
+        evaluation = document(config, [split], counts, judged)
         out.print(evaluation_table(evaluation, config.publish.metric))
         path = write_document(evaluation, folder)
         out.print(f"written to {path}\n")

@@ -12,7 +12,7 @@ from recsys_ae.dataset import Dataset
 from recsys_ae.errors import ConfigError
 from recsys_ae.ids import Id, IdKind, parse_id
 from recsys_ae.log import InteractionLog
-from recsys_ae.split import Split, by_time, given, strong_generalization
+from recsys_ae.split import Split, by_time_windows, given, item_hold_out, leave_last_out, strong_generalization
 from recsys_ae.staging import Columns
 
 Titles = dict[Id, str]
@@ -82,30 +82,51 @@ def dataset(config: RunConfig, source: Source) -> Dataset:
 
 
 def split_dataset(config: RunConfig) -> tuple[Split, dict[str, Any]]:
-    """The data set split as `[split]` says, and what cleaning did."""
+    """The data set split as `[split]` says, the last window where there are several, and what cleaning did."""
+    splits, counts = split_windows(config)
+    return splits[-1], counts
+
+
+def split_windows(config: RunConfig) -> tuple[list[Split], dict[str, Any]]:
+    """One split, or one for each window of `[split]`, oldest first; and what cleaning did."""
     if config.split.kind == "given":
-        return _given(config)
+        split, counts = _given(config)
+        return [split], counts
     source = clean_source(config)
-    data = dataset(config, source)
-    return _split(data, config.split, config.seed), source.counts
+    return _split(dataset(config, source), config.split, config.seed), source.counts
 
 
-def _split(data: Dataset, section: SplitSection, seed: int) -> Split:
-    if section.kind == "by_time":
-        return by_time(
-            data,
-            validation_from=_seconds(section.validation_from),
-            test_from=_seconds(section.test_from),
-            validation_fraction=section.validation_fraction,
-            test_fraction=section.test_fraction,
-        )
-    return strong_generalization(
-        data,
-        seed=seed,
-        validation_users=section.validation_users,
-        test_users=section.test_users,
-        held_out_fraction=section.held_out_fraction,
-    )
+def _split(data: Dataset, section: SplitSection, seed: int) -> list[Split]:
+    match section.kind:
+        case "by_time":
+            return by_time_windows(
+                data,
+                windows=section.windows,
+                validation_from=_seconds(section.validation_from),
+                test_from=_seconds(section.test_from),
+                validation_fraction=section.validation_fraction,
+                test_fraction=section.test_fraction,
+            )
+        case "leave_last_out":
+            split = leave_last_out(data)
+        case "item_hold_out":
+            split = item_hold_out(
+                data,
+                seed=seed,
+                validation_items=section.validation_items,
+                test_items=section.test_items,
+                salt=section.salt,
+            )
+        case _:
+            split = strong_generalization(
+                data,
+                seed=seed,
+                validation_users=section.validation_users,
+                test_users=section.test_users,
+                held_out_fraction=section.held_out_fraction,
+                salt=section.salt,
+            )
+    return [split]
 
 
 def _given(config: RunConfig) -> tuple[Split, dict[str, Any]]:
@@ -140,7 +161,10 @@ def _given(config: RunConfig) -> tuple[Split, dict[str, Any]]:
     counts = {
         "read": sum(s.read for s in sides.values()),
         "kept": sum(s.kept for s in sides.values()),
-        "dropped": {c: sum(s.dropped[c] for s in sides.values()) for c in sides["train"].dropped if c in sides["test"].dropped},
+        "dropped": {
+            cause: sum(side.dropped.get(cause, 0) for side in sides.values())
+            for cause in sides["train"].dropped | sides["test"].dropped
+        },
     }
     return made, counts
 

@@ -53,19 +53,27 @@ def cleaning_table(counts: dict[str, Any]) -> Table:
 
 
 def evaluation_table(document: dict[str, Any], metric: str) -> Table:
-    """One line a model, best first; the leading metric with its standard error. All metrics are in evaluation.json."""
+    """One line a model, best first; the leading metric with its standard error, and its spread over several windows.
+
+    All metrics are in evaluation.json.
+    """
     models = document["models"]
     ks = sorted({int(name.partition("@")[2]) for name in next(iter(models.values()))["metrics"]})
     shown = dict.fromkeys((metric, f"capped_recall@{20 if 20 in ks else ks[0]}", f"coverage@{ks[0]}"))
-    table = Table(title=f"{document['split']['test_users']:,} test users, {document['split']['kind']}", title_justify="left")
+    split = document["split"]
+    windows = f" in {len(split['windows'])} windows" if "windows" in split else ""
+    table = Table(title=f"{split['test_users']:,} test users{windows}, {split['kind']}", title_justify="left")
     table.add_column("model", no_wrap=True)
-    for name in (*shown, "epoch", "fit s", "users/s"):
+    for name in (*shown, *(["windows"] if windows else []), "epoch", "fit s", "users/s"):
         table.add_column(name, justify="right")
     for key, entry in sorted(models.items(), key=lambda kv: -kv[1]["metrics"][metric]["mean"]):
         scores = [entry["metrics"][name] for name in shown]
         cells = [f"{score['mean']:.4f}" for score in scores]
         if scores[0]["se"] is not None:
             cells[0] += f" ±{scores[0]['se']:.4f}"
+        if windows:
+            means = [window["metrics"][metric]["mean"] for window in entry["windows"]]
+            cells.append(f"{min(means):.4f} to {max(means):.4f}")
         cost = entry["cost"]
         epoch = str(entry["fit"]["best_epoch"] or "")
         table.add_row(key, *cells, epoch, f"{cost['fit_seconds']:.1f}", f"{cost['score_users_per_second']:,.0f}")

@@ -16,7 +16,7 @@ from recsys_ae.evaluation import evaluate
 from recsys_ae.histories import Holdout
 from recsys_ae.models import MODELS, Recommender
 from recsys_ae.registry import Registry, StoredUsers
-from recsys_ae.split import Split
+from recsys_ae.split import Split, Window
 from recsys_ae.training.run import FitRecord, Progress, RunContext
 
 Report = Callable[[str, Progress], None]
@@ -70,14 +70,14 @@ def choose_current(config: RunConfig, published: list[Published], promote: bool)
 def fit(config: RunConfig, section: ModelSection, split: Split, report: Report | None = None) -> Fitted:
     """Fit on the training part; the best epoch on the validation users is kept."""
     model = MODELS[section.name](section.config, len(split.train.items))
-    return _fitted(config, section, model, split.train, split.validation, None, report)
+    return _fitted(config, section, model, split.train, split.validation, split.window, None, report)
 
 
 def refit(config: RunConfig, fitted: Fitted, split: Split, report: Report | None = None) -> Recommender:
     """The same model on all rows for the number of epochs found, with the schedules of the full run."""
     model = MODELS[fitted.section.name](fitted.section.config, len(split.refit.items))
     epochs = fitted.record.best_epoch or None
-    return _fitted(config, fitted.section, model, split.refit, None, epochs, report).model
+    return _fitted(config, fitted.section, model, split.refit, None, split.window, epochs, report).model
 
 
 def _fitted(
@@ -86,10 +86,11 @@ def _fitted(
     model: Recommender,
     train: Dataset,
     validation: Holdout | None,
+    window: Window | None,
     stop_after: int | None,
     report: Report | None,
 ) -> Fitted:
-    folder = checkpoint_folder(config, section, "refit" if validation is None else "fit")
+    folder = checkpoint_folder(config, section, "refit" if validation is None else "fit", window)
     context = RunContext(
         seed=config.seed,
         device=config.run.device,
@@ -106,9 +107,9 @@ def _fitted(
     return Fitted(section, model, record, seconds)
 
 
-def checkpoint_folder(config: RunConfig, section: ModelSection, phase: str) -> Path:
-    """One folder for each model's configuration, so that a changed one never meets another's checkpoint."""
-    digest = hashlib.sha256(f"{section.model_dump_json()} {config.seed}".encode()).hexdigest()[:12]
+def checkpoint_folder(config: RunConfig, section: ModelSection, phase: str, window: Window | None = None) -> Path:
+    """One folder for each model's configuration and window, so that a changed one never meets another's checkpoint."""
+    digest = hashlib.sha256(f"{section.model_dump_json()} {config.seed} {window}".encode()).hexdigest()[:12]
     return config.run.folder / "checkpoints" / f"{section.key}-{phase}-{digest}"
 
 

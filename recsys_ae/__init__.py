@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from recsys_ae.registry import Registry as Registry
     from recsys_ae.split import Split as Split
     from recsys_ae.split import by_time as by_time
+    from recsys_ae.split import by_time_windows as by_time_windows
     from recsys_ae.split import given as given
+    from recsys_ae.split import item_hold_out as item_hold_out
+    from recsys_ae.split import leave_last_out as leave_last_out
     from recsys_ae.split import strong_generalization as strong_generalization
     from recsys_ae.staging import Columns as Columns
     from recsys_ae.training import FitRecord as FitRecord
@@ -48,8 +51,11 @@ _HOMES = {
     "RunContext": "training",
     "Split": "split",
     "by_time": "split",
+    "by_time_windows": "split",
     "evaluate": "evaluation",
     "given": "split",
+    "item_hold_out": "split",
+    "leave_last_out": "split",
     "rank_top_k": "ranking",
     "read_log": "log",
     "similar_items": "ranking",

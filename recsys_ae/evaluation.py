@@ -1,6 +1,7 @@
 """evaluate(): a model against held-out users. Everything a report needs is in the Evaluation that comes back."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -64,10 +65,12 @@ def evaluate(
 ) -> Evaluation:
     """Rank all items for each held-out user from the fold-in alone, and judge the lists by every metric at every k.
 
+    Where the holdout has candidates, they alone are ranked.
+
     Raises DataError without users. The result does not depend on `batch_size`.
     """
     begin = time.perf_counter()
-    ranking = rank_top_k(model, holdout.fold_in, max(ks), batch_size=batch_size)
+    ranking = rank_top_k(model, holdout.fold_in, max(ks), allow=holdout.allow, batch_size=batch_size)
     seconds = time.perf_counter() - begin
     return judge(ranking, holdout, ks, seconds)
 
@@ -78,8 +81,17 @@ def judge(ranking: Ranking, holdout: Holdout, ks: tuple[int, ...], score_seconds
         raise DataError("no held-out user to judge; expected at least one with a history and a target")
     found, n_held_out = hits(ranking, holdout.held_out), holdout.held_out.lengths
     per_user = {f"{name}@{k}": metric(found, n_held_out, k) for name, metric in METRICS.items() for k in sorted(ks)}
-    covered = {f"coverage@{k}": coverage(ranking.items, holdout.n_items, k) for k in sorted(ks)}
+    covered = {f"coverage@{k}": coverage(ranking.items, holdout.n_candidates, k) for k in sorted(ks)}
     return Evaluation(per_user, covered, score_seconds)
+
+
+def pooled(parts: Sequence[Evaluation]) -> Evaluation:
+    """One model's evaluations on several holdouts as one: every user of each counts once, coverage is the mean of theirs."""
+    if len(parts) == 1:
+        return parts[0]
+    per_user = {name: np.concatenate([part.per_user[name] for part in parts]) for name in parts[0].per_user}
+    covered = {name: float(np.mean([part.coverage[name] for part in parts])) for name in parts[0].coverage}
+    return Evaluation(per_user, covered, sum(part.score_seconds for part in parts))
 
 
 def parse_metric(name: str) -> tuple[str, int]:
@@ -93,5 +105,5 @@ def parse_metric(name: str) -> tuple[str, int]:
 def mean_metric(model: "Recommender", holdout: Holdout, name: str) -> float:
     """The mean of one metric: what early stopping watches."""
     base, k = parse_metric(name)
-    ranking = rank_top_k(model, holdout.fold_in, k)
+    ranking = rank_top_k(model, holdout.fold_in, k, allow=holdout.allow)
     return float(METRICS[base](hits(ranking, holdout.held_out), holdout.held_out.lengths, k).mean())

@@ -47,7 +47,7 @@ class Histories:
         if not (np.isfinite(self.weights).all() and (self.weights > 0).all()):
             raise DataError("a weight is not finite and greater than 0")
         if self.times is not None and n:
-            backwards = np.diff(self.times) < 0
+            backwards = self.times[1:] < self.times[:-1]
             backwards[self.indptr[1:-1][(self.indptr[1:-1] > 0) & (self.indptr[1:-1] < n)] - 1] = False
             if backwards.any():
                 raise DataError(f"times run backwards within row {self.rows[int(np.argmax(backwards))]}")
@@ -141,14 +141,37 @@ class Histories:
 
     def select(self, keep: NDArray[np.bool_]) -> "Histories":
         """All rows, but only the stored interactions where `keep` (N,) is true."""
-        indptr = np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])[self.indptr]
-        return self._at(np.flatnonzero(keep), indptr, self.n_items)
+        entries = np.flatnonzero(keep)
+        return self._at(entries, np.searchsorted(entries, self.indptr), self.n_items)
 
     def remap(self, columns: NDArray[np.integer], n_items: int) -> "Histories":
         """Into another catalogue: column j becomes `columns[j]`; interactions of columns mapped to -1 are left out."""
-        new = columns[self.items].astype(np.int32)
-        kept = self.select(new >= 0)
-        return Histories(kept.indptr, new[new >= 0], kept.weights, n_items, kept.times)
+        new = columns.astype(np.int32)[self.items]
+        known = new >= 0
+        if known.all():
+            return Histories(self.indptr, new, self.weights, n_items, self.times)
+        kept = self.select(known)
+        return Histories(kept.indptr, new[known], kept.weights, n_items, kept.times)
+
+    def shared_with(self, other: "Histories") -> NDArray[np.bool_]:
+        """True (N,) where an item stands in the same row of `other` too. Cheap where `self` is the smaller of the two."""
+        if not self.n_interactions:
+            return np.zeros(0, np.bool_)
+        own, place = np.unique(self._keys, return_inverse=True)
+        asked = np.zeros(self.n_items, np.bool_)
+        asked[self.items] = True
+        keys = other._keys[asked[other.items]]
+        found = np.searchsorted(own, keys)
+        met = np.zeros(len(own), np.bool_)
+        met[found[own.take(found, mode="clip") == keys]] = True
+        return met[place]
+
+    @property
+    def _keys(self) -> Indices:
+        """One number (N,) for each pair of row and item."""
+        keys = np.repeat(np.arange(len(self)) * self.n_items, self.lengths)
+        keys += self.items
+        return keys
 
     def _at(self, entries: Indices, indptr: Indices, n_items: int) -> "Histories":
         times = None if self.times is None else self.times[entries]
@@ -159,12 +182,14 @@ class Histories:
 class Holdout:
     """Held-out users: what a model may see of each (`fold_in`) and what it should find (`held_out`).
 
-    Rows of both belong to `users`. Raises DataError where rows, widths or the two halves do not fit together.
+    Rows of both belong to `users`. `candidates` (C,) are the item columns that alone may be ranked, ascending; all where
+    None. Raises DataError where rows, widths, the two halves or the candidates do not fit together.
     """
 
     users: IdMap
     fold_in: Histories
     held_out: Histories
+    candidates: Indices | None = None
 
     def __post_init__(self) -> None:
         if not len(self.users) == len(self.fold_in) == len(self.held_out):
@@ -174,12 +199,36 @@ class Holdout:
             )
         if self.fold_in.n_items != self.held_out.n_items:
             raise DataError(f"fold-in of {self.fold_in.n_items} items, held-out of {self.held_out.n_items}")
-        n_items = max(self.fold_in.n_items, 1)
-        seen, target = (h.rows * n_items + h.items for h in (self.fold_in, self.held_out))
-        if len(np.unique(target)) < len(target):
+        keys = np.sort(self.held_out._keys)
+        if (keys[1:] == keys[:-1]).any():
             raise DataError("an item stands twice in the held-out part of a user")
-        if len(np.intersect1d(seen, target)):
+        if self.held_out.shared_with(self.fold_in).any():
             raise DataError("an item stands both in the fold-in and in the held-out part of a user")
+        if self.candidates is not None:
+            self._check_candidates(np.asarray(self.candidates, np.int64).copy())
+
+    def _check_candidates(self, candidates: Indices) -> None:
+        candidates.flags.writeable = False
+        object.__setattr__(self, "candidates", candidates)
+        if len(candidates) and not (candidates[0] >= 0 and candidates[-1] < self.n_items and (np.diff(candidates) > 0).all()):
+            raise DataError(f"candidates must ascend, without repeats, between 0 and {self.n_items - 1}")
+        assert self.allow is not None
+        if not self.allow[self.held_out.items].all():
+            raise DataError("an item is held out that is no candidate; expected every target among the candidates")
+
+    @cached_property
+    def allow(self) -> NDArray[np.bool_] | None:
+        """Columns (I,) that may be ranked; None where all may."""
+        if self.candidates is None:
+            return None
+        allow = np.zeros(self.n_items, np.bool_)
+        allow[self.candidates] = True
+        return allow
+
+    @property
+    def n_candidates(self) -> int:
+        """How many items are ranked for a user, those of the fold-in included."""
+        return self.n_items if self.candidates is None else len(self.candidates)
 
     @property
     def n_items(self) -> int:

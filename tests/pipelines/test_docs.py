@@ -3,11 +3,12 @@
 import re
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from pipelines.__main__ import app, datasets_app, registry_app
-from pipelines.config import load_config, make_config
+from pipelines.config import SplitSection, load_config, make_config
 from recsys_ae.datasets import CATALOGUE
 from recsys_ae.models import MODELS
 
@@ -18,6 +19,14 @@ README = (ROOT / "README.md").read_text()
 def test_every_model_has_a_heading() -> None:
     headings = re.findall(r"^## (\S+)$", (ROOT / "docs/models.md").read_text(), re.MULTILINE)
     assert sorted(headings) == sorted(MODELS)
+
+
+def test_every_split_and_its_keys_have_a_heading() -> None:
+    text = (ROOT / "docs/splits.md").read_text()
+    kinds = get_args(SplitSection.model_fields["kind"].annotation)
+    assert sorted(re.findall(r"^## (\w+)$", text, re.MULTILINE)) == sorted(kinds)
+    for key in SplitSection.model_fields:
+        assert f"`{key}" in text, key
 
 
 def test_every_command_is_in_the_readme_or_the_changelog() -> None:

@@ -1,6 +1,8 @@
 """What must hold whatever the data: Hypothesis looks for the data for which it does not."""
 
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,9 @@ from recsys_ae import (
     Preprocessing,
     Split,
     by_time,
+    by_time_windows,
+    item_hold_out,
+    leave_last_out,
     strong_generalization,
 )
 from recsys_ae import given as given_split
@@ -30,9 +35,10 @@ from recsys_ae.metrics import METRICS
 from recsys_ae.ranking import mask_, top_k
 from recsys_ae.sources import TableSource, connection
 from recsys_ae.staging import stage
-from tests.worlds import as_dataset, pairs
+from tests.worlds import as_dataset, pairs, tastes
 
 few = settings(max_examples=40, derandomize=True, deadline=None)
+some = settings(max_examples=80, derandomize=True, deadline=None)
 many = settings(max_examples=150, derandomize=True, deadline=None)
 
 # --- logs ----------------------------------------------------------------------------------------------------------------
@@ -213,9 +219,106 @@ def assert_same_split(one: Split, other: Split) -> None:
     assert sides(one) == sides(other)
 
 
+def halves(data: Dataset, seed: int) -> tuple[Dataset, Dataset]:
+    """A log divided by others: each interaction falls on one side."""
+    test = np.random.default_rng(seed).random(data.histories.n_interactions) < 0.3
+    return replace(data, histories=data.histories.select(~test)), replace(data, histories=data.histories.select(test))
+
+
+SPLITS: dict[str, Callable[[Dataset, int, float], list[Split]]] = {
+    "strong_generalization": lambda data, seed, share: [
+        strong_generalization(data, seed=seed, validation_users=share, test_users=share, held_out_fraction=share)
+    ],
+    "strong_generalization by hash": lambda data, seed, share: [
+        strong_generalization(
+            data, seed=0, validation_users=share, test_users=share, held_out_fraction=share, salt=f"salt {seed}"
+        )
+    ],
+    "by_time": lambda data, _, share: [by_time(data, validation_fraction=share, test_fraction=share)],
+    "by_time, windows": lambda data, seed, share: by_time_windows(
+        data, windows=1 + seed % 3, validation_fraction=share, test_fraction=share
+    ),
+    "given": lambda data, seed, share: [given_split(*halves(data, seed), seed=seed, validation_fraction=share)],
+    "leave_last_out": lambda data, *_: [leave_last_out(data)],
+    "item_hold_out": lambda data, seed, share: [item_hold_out(data, seed=seed, validation_items=share, test_items=share)],
+    "item_hold_out by hash": lambda data, seed, share: [
+        item_hold_out(data, seed=0, validation_items=share, test_items=share, salt=f"salt {seed}")
+    ],
+}
+
+
+def assert_nothing_leaks(data: Dataset, split: Split) -> None:
+    """What every protocol promises."""
+    found = sides(split)
+    everything = pairs(data.histories, data.users, data.items)
+    for name, holdout in (("validation", split.validation), ("test", split.test)):
+        assert not found[f"{name} target"] & (found[f"{name} fold-in"] | found["train"])
+        assert found[f"{name} target"] | found[f"{name} fold-in"] <= everything
+        assert holdout.n_items == len(split.train.items)
+        assert (holdout.fold_in.lengths > 0).all()
+        assert (holdout.held_out.lengths > 0).all()
+    assert not found["validation target"] & found["test target"]
+    assert found["train"] <= everything
+    assert len(data.items) == len(split.train.items) + split.dropped.get("items_unseen_in_training", 0)
+    assert min(split.dropped.values()) >= 0
+
+
+def assert_users_are_accounted_for(data: Dataset, split: Split) -> None:
+    """Every user trains, is judged, or is counted by the cause for which it is left out."""
+    dropped, judged = split.dropped, {"validation": len(split.validation), "test": len(split.test)}
+    match split.kind:
+        case "strong_generalization":
+            left_out = dropped["held_out_users_without_target"]
+            assert len(split.train.users) + sum(judged.values()) + left_out == len(data.users)
+        case "leave_last_out":
+            assert split.train.users == data.users
+            for name, n in judged.items():
+                left_out = dropped["users_with_fewer_than_3_interactions"] + dropped[f"{name}_users_without_target"]
+                assert n + left_out == len(data.users)
+        case "item_hold_out":
+            assert len(split.train.users) + dropped["users_without_warm_items"] == len(data.users)
+        case "by_time":
+            times, window = data.histories.times, split.window
+            assert times is not None and window is not None
+            edges = {"validation": (window.validation_from, window.test_from), "test": (window.test_from, window.test_until)}
+            for name, (begin, end) in edges.items():
+                active = np.unique(data.histories.rows[(times >= begin) & (times < end)])
+                left_out = dropped[f"{name}_users_without_history"] + dropped[f"{name}_users_without_target"]
+                assert judged[name] + left_out == len(active)
+        case "given":
+            assert judged["test"] + dropped["test_users_unknown"] + dropped["test_users_without_target"] == len(data.users)
+
+
+@pytest.mark.parametrize("kind", SPLITS)
+@some
+@given(timed_rows, st.integers(0, 5), st.floats(0.1, 0.45))
+def test_no_split_leaks_and_each_repeats_itself(kind: str, rows: list[dict[int, int]], seed: int, share: float) -> None:
+    data = timed_dataset(rows)
+    try:
+        splits = SPLITS[kind](data, seed, share)
+    except DataError:  # a side is empty
+        return
+    for split, again in zip(splits, SPLITS[kind](data, seed, share), strict=True):
+        assert_nothing_leaks(data, split)
+        assert_users_are_accounted_for(data, split)
+        assert_same_split(split, again)
+
+
+@pytest.mark.parametrize("kind", SPLITS)
+def test_a_plain_log_can_be_split_in_every_way(kind: str) -> None:
+    """Lest the property above hold because there is nothing of which it could not."""
+    data = as_dataset(tastes(120))
+    splits = SPLITS[kind](data, 2, 0.3)
+    assert len(splits) == (3 if "windows" in kind else 1)
+    for split in splits:
+        assert_nothing_leaks(data, split)
+        assert_users_are_accounted_for(data, split)
+        assert min(len(split.train.users), len(split.validation), len(split.test)) > 3
+
+
 @many
 @given(item_rows, st.integers(0, 5), st.integers(0, 3), st.integers(0, 3), st.floats(0.01, 0.99))
-def test_strong_generalization_leaks_nothing(
+def test_strong_generalization_keeps_whole_users_apart(
     rows: list[list[int]], seed: int, n_validation: int, n_test: int, fraction: float
 ) -> None:
     data = as_dataset(Histories.from_rows(rows, N_ITEMS))
@@ -229,58 +332,64 @@ def test_strong_generalization_leaks_nothing(
     everything = pairs(data.histories, data.users, data.items)
     for name, holdout in (("validation", split.validation), ("test", split.test)):
         assert not train_users & set(holdout.users.ids)
-        assert not found[f"{name} fold-in"] & found[f"{name} target"]
         for user in holdout.users.ids:  # nothing of a held-out user is lost but the items unseen in training
             own = {pair for pair in everything if pair[0] == user and pair[1] in known}
             assert own == {p for p in found[f"{name} fold-in"] | found[f"{name} target"] if p[0] == user}
     assert not set(split.validation.users.ids) & set(split.test.users.ids)
     assert found["train"] == {pair for pair in everything if pair[0] in train_users}
-    assert_same_split(split, strong_generalization(data, **arguments))  # type: ignore[arg-type]
 
 
 @many
-@given(timed_rows, st.integers(1, 20), st.integers(1, 10))
-def test_by_time_leaks_nothing(rows: list[dict[int, int]], validation_from: int, window: int) -> None:
-    data, test_from = timed_dataset(rows), validation_from + window
+@given(timed_rows, st.integers(1, 20), st.integers(1, 10), st.integers(1, 3))
+def test_by_time_looks_back_only(rows: list[dict[int, int]], validation_from: int, length: int, n: int) -> None:
+    data, test_from = timed_dataset(rows), validation_from + length
     assume(data.histories.n_interactions > 0)
     try:
-        split = by_time(data, validation_from=validation_from, test_from=test_from)
+        splits = by_time_windows(data, windows=n, validation_from=validation_from, test_from=test_from)
     except DataError:
         return
     when = {(100 + u, 1000 + i): t for u, row in enumerate(rows) for i, t in row.items()}
-    found = sides(split)
-    known = {item for (_, item), t in when.items() if t < validation_from}
-    assert found["train"] == {pair for pair, t in when.items() if t < validation_from}
-    assert set(split.train.items.ids) == known
-    assert all(when[pair] < validation_from for pair in found["validation fold-in"])
-    assert all(validation_from <= when[pair] < test_from for pair in found["validation target"])
-    assert all(when[pair] < test_from for pair in found["test fold-in"])
-    assert all(when[pair] >= test_from for pair in found["test target"])
-    assert not found["train"] & (found["validation target"] | found["test target"])
-    expected = {p for p, t in when.items() if t >= test_from and p[1] in known and p[0] in split.test.users.ids}
-    assert found["test target"] == expected
-    assert_same_split(split, by_time(data, validation_from=validation_from, test_from=test_from))
+    windows = [split.window for split in splits if split.window]
+    assert (windows[0].validation_from, windows[0].test_from) == (validation_from, test_from)
+    assert [w.test_from for w in windows[1:]] == [w.test_until for w in windows[:-1]]
+    assert windows[-1].test_until > max(when.values())
+    for split, window in zip(splits, windows, strict=True):
+        found = sides(split)
+        known = {item for (_, item), t in when.items() if t < window.validation_from}
+        assert found["train"] == {pair for pair, t in when.items() if t < window.validation_from}
+        assert set(split.train.items.ids) == known
+        assert all(when[pair] < window.validation_from for pair in found["validation fold-in"])
+        assert all(window.validation_from <= when[pair] < window.test_from for pair in found["validation target"])
+        assert all(when[pair] < window.test_from for pair in found["test fold-in"])
+        expected = {p for p, t in when.items() if window.test_from <= t < window.test_until and p[1] in known}
+        assert found["test target"] == {p for p in expected if p[0] in split.test.users.ids}
+    only = by_time(data, validation_from=validation_from, test_from=test_from) if n == 1 else None
+    if only:
+        assert_same_split(only, splits[0])
 
 
 @many
-@given(timed_rows)
-def test_by_time_with_fractions_leaks_nothing(rows: list[dict[int, int]]) -> None:
+@given(timed_rows, st.integers(1, 3))
+def test_by_time_with_fractions_looks_back_only(rows: list[dict[int, int]], n: int) -> None:
     data = timed_dataset(rows)
     assume(data.histories.n_interactions > 0)
     try:
-        split = by_time(data, validation_fraction=0.3, test_fraction=0.3)
+        splits = by_time_windows(data, windows=n, validation_fraction=0.3, test_fraction=0.3)
     except DataError:
         return
-    assert split.train.histories.times is not None
-    assert split.validation.held_out.times is not None
-    assert split.test.held_out.times is not None
-    assert split.train.histories.times.max() < split.validation.held_out.times.min()
-    assert split.validation.held_out.times.max() < split.test.held_out.times.min()
+    for split in splits:
+        assert split.train.histories.times is not None
+        assert split.validation.held_out.times is not None
+        assert split.test.held_out.times is not None
+        assert split.train.histories.times.max() < split.validation.held_out.times.min()
+        assert split.validation.held_out.times.max() < split.test.held_out.times.min()
 
 
 @many
 @given(item_rows, item_rows, st.integers(0, 5))
-def test_given_leaks_nothing(train_rows: list[list[int]], test_rows: list[list[int]], seed: int) -> None:
+def test_given_divides_train_rows_and_asks_for_what_is_new(
+    train_rows: list[list[int]], test_rows: list[list[int]], seed: int
+) -> None:
     train, test = (as_dataset(Histories.from_rows(r, N_ITEMS)) for r in (train_rows, test_rows))
     try:
         split = given_split(train, test, seed=seed)
@@ -293,16 +402,54 @@ def test_given_leaks_nothing(train_rows: list[list[int]], test_rows: list[list[i
     assert found["test target"] <= pairs(test.histories, test.users, test.items)
     assert not found["train"] & found["validation target"]
     assert found["train"] | found["validation target"] == whole
-    assert_same_split(split, given_split(train, test, seed=seed))
 
 
-@pytest.mark.parametrize("kind", ["strong_generalization", "given"])
-def test_another_seed_is_another_split(kind: str) -> None:
-    data = as_dataset(Histories.from_rows([list(range(9)) for _ in range(20)], N_ITEMS))
-    test = as_dataset(Histories.from_rows([[9]] * 20, 10))
-    wide = as_dataset(Histories.from_rows([list(range(9)) for _ in range(20)], 10))
-    splits = [strong_generalization(data, seed=s) if kind != "given" else given_split(wide, test, seed=s) for s in (0, 1)]
-    assert sides(splits[0]) != sides(splits[1])
+@many
+@given(item_rows)
+def test_leave_last_out_is_the_order_of_each_row(rows: list[list[int]]) -> None:
+    try:
+        split = leave_last_out(as_dataset(Histories.from_rows(rows, N_ITEMS)))
+    except DataError:
+        return
+    kept = {100 + u: [1000 + i for i in (row[:-2] if len(row) >= 3 else row)] for u, row in enumerate(rows)}
+    known = {item for row in kept.values() for item in row}
+    found = sides(split)
+    assert found["train"] == {(user, item) for user, row in kept.items() for item in row}
+    for name, left in (("validation", 2), ("test", 1)):
+        asked = {100 + u: 1000 + row[-left] for u, row in enumerate(rows) if len(row) >= 3 and 1000 + row[-left] in known}
+        assert found[f"{name} target"] == set(asked.items())
+        before = {(user, 1000 + i) for user in asked for i in rows[user - 100][:-left]}
+        assert found[f"{name} fold-in"] == {pair for pair in before if pair[1] in known}
+
+
+@pytest.mark.parametrize("kind", ["strong_generalization by hash", "item_hold_out by hash"])
+@some
+@given(timed_rows, timed_rows, st.integers(0, 5), st.randoms(use_true_random=False))
+def test_by_hash_nothing_changes_sides_as_the_log_grows(
+    kind: str, rows: list[dict[int, int]], more: list[dict[int, int]], seed: int, random: Any
+) -> None:
+    """More users and more interactions, in another order: whatever was on a side is still on it, targets included."""
+    width = max(len(rows), len(more) + 1)
+    grown = [{**m, **r} for r, m in zip(rows + [{}] * width, [*more, {0: 1, 1: 2, 2: 3}] + [{}] * width, strict=False)][:width]
+    order = random.sample(range(width), width)
+    try:
+        (before,) = SPLITS[kind](timed_dataset(rows), seed, 0.3)
+        (after,) = SPLITS[kind](timed_dataset(grown).with_rows(np.array(order)), seed, 0.3)
+    except DataError:
+        return
+    now = sides(after)
+    for name, was in sides(before).items():
+        assert was <= now[name]
+    for one, other in ((before.validation, after.validation), (before.test, after.test)):
+        assert (one.candidates is None) == (other.candidates is None)
+        assert one.candidates is None or other.candidates is None or one.candidates.tolist() == other.candidates.tolist()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SPLITS if "time" not in kind and kind != "leave_last_out"])
+def test_another_seed_or_salt_is_another_split(kind: str) -> None:
+    data = as_dataset(tastes(60))
+    (one,), (other,) = (SPLITS[kind](data, seed, 0.3) for seed in (0, 1))
+    assert sides(one) != sides(other)
 
 
 # --- ranking -------------------------------------------------------------------------------------------------------------

@@ -5,9 +5,9 @@ import pytest
 
 from recsys_ae import Histories, Holdout, IdMap, evaluate
 from recsys_ae.errors import ConfigError, DataError
-from recsys_ae.evaluation import judge, mean_metric, parse_metric, summarise
+from recsys_ae.evaluation import judge, mean_metric, parse_metric, pooled, summarise
 from recsys_ae.metrics import METRICS
-from recsys_ae.ranking import Ranking
+from recsys_ae.ranking import Ranking, rank_top_k
 from tests.worlds import N_ITEMS, fitted, tastes
 
 
@@ -75,6 +75,36 @@ def test_a_personal_model_beats_popularity(holdout: Holdout) -> None:
 def test_mean_metric_is_that_of_evaluate(holdout: Holdout) -> None:
     model = fitted("ease", tastes())
     assert mean_metric(model, holdout, "ndcg@7") == evaluate(model, holdout, (7, 20)).scores["ndcg@7"].mean
+
+
+def test_candidates_alone_are_ranked_and_covered(holdout: Holdout) -> None:
+    model = fitted("ease", tastes())
+    columns = np.unique(holdout.held_out.items)
+    some = Holdout(holdout.users, holdout.fold_in, holdout.held_out, columns)
+    n = len(columns)
+    assert n < N_ITEMS
+    found, whole = evaluate(model, some, (2, n)), evaluate(model, holdout, (2, n))
+    assert (found.per_user[f"recall@{n}"] == 1).all()  # a list of all candidates holds every target
+    assert whole.scores[f"recall@{n}"].mean < 1
+    listed = rank_top_k(model, some.fold_in, N_ITEMS, allow=some.allow).items
+    assert set(listed[listed >= 0].tolist()) == set(columns.tolist())
+    assert found.coverage[f"coverage@{n}"] == 1  # of the candidates, not of the catalogue
+    assert mean_metric(model, some, "ndcg@2") == found.scores["ndcg@2"].mean
+
+
+def test_holdouts_pooled_are_one_of_all_users(holdout: Holdout) -> None:
+    model = fitted("ease", tastes())
+    cuts = [np.arange(4), np.arange(4, len(holdout))]
+    parts = [Holdout(holdout.users.take(c), holdout.fold_in.take(c), holdout.held_out.take(c)) for c in cuts]
+    apart, whole = [evaluate(model, part, (5,)) for part in parts], evaluate(model, holdout, (5,))
+    found = pooled(apart)
+    assert found.users == len(holdout)
+    assert found.scores["ndcg@5"] == whole.scores["ndcg@5"]
+    assert found.coverage["coverage@5"] == pytest.approx(
+        (apart[0].coverage["coverage@5"] + apart[1].coverage["coverage@5"]) / 2
+    )
+    assert found.score_seconds == apart[0].score_seconds + apart[1].score_seconds
+    assert pooled([whole]) is whole
 
 
 def test_metric_names() -> None:

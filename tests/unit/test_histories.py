@@ -128,10 +128,37 @@ def test_lengths_and_rows() -> None:
 def test_holdout_refuses_halves_that_do_not_fit() -> None:
     one, other = Histories.from_rows([[0], [1]], 3), Histories.from_rows([[1], [2]], 3)
     users = IdMap((1, 2))
-    assert Holdout(users, one, other).n_items == 3
+    assert Holdout(users, one, other).n_items == Holdout(users, one, other).n_candidates == 3
+    assert Holdout(users, one, other).allow is None
     with pytest.raises(DataError, match="1 users, 2 fold-in rows and 2 held-out rows"):
         Holdout(IdMap((1,)), one, other)
     with pytest.raises(DataError, match="3 items, held-out of 4"):
         Holdout(users, one, Histories.from_rows([[1], [2]], 4))
     with pytest.raises(DataError, match="both in the fold-in and in the held-out"):
         Holdout(users, one, Histories.from_rows([[1], [1]], 3))
+
+
+def test_candidates_are_columns_and_hold_every_target() -> None:
+    users, one, other = IdMap((1, 2)), Histories.from_rows([[0], [1]], 4), Histories.from_rows([[3], [2]], 4)
+    found = Holdout(users, one, other, np.array([0, 2, 3]))
+    assert found.n_candidates == 3
+    assert found.allow is not None
+    assert found.allow.tolist() == [True, False, True, True]
+    assert found.candidates is not None
+    with pytest.raises(ValueError, match="read-only"):
+        found.candidates[0] = 1
+    for wrong in ([3, 2], [2, 2, 3], [-1, 2, 3], [2, 3, 4]):
+        with pytest.raises(DataError, match="candidates must ascend, without repeats, between 0 and 3"):
+            Holdout(users, one, other, np.array(wrong))
+    with pytest.raises(DataError, match="is no candidate"):
+        Holdout(users, one, other, np.array([0, 3]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_shared_interactions_are_those_of_the_same_row_and_item(seed: int) -> None:
+    one, other = ragged(seed, 30, 12), ragged(seed + 100, 30, 12)
+    expected = [item in other.row(row) for row, item in zip(one.rows, one.items, strict=True)]
+    assert one.shared_with(other).tolist() == expected
+    empty = one.select(np.zeros(one.n_interactions, np.bool_))
+    assert empty.shared_with(one).tolist() == []
+    assert not one.shared_with(empty).any()

@@ -1,0 +1,178 @@
+"""Every kind of split through the command line, on a small log: the document it makes, and what it says to wrong input."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.__main__ import main
+from recsys_ae import datasets
+from recsys_ae.evaluation import Z95
+from recsys_ae.registry import Registry
+
+MODELS = """
+[[models]]
+name = "popularity"
+[[models]]
+name = "ease"
+[[models]]
+name = "mult_dae"
+latent = 8
+epochs = 2
+"""
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """150 users, 60 items, with times."""
+    path = tmp_path_factory.mktemp("log") / "events.parquet"
+    pq.write_table(datasets.synthetic(n_users=150, n_items=60, seed=5).events, path)
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """A command with a `[split]`, in this process and a folder of its own: exit code, stdout, stderr."""
+
+    def run(split: str, *command: str, path: Path = log) -> tuple[int, str, str]:
+        (tmp_path / "run.toml").write_text(f'[log]\npath = "{path}"\n[split]\n{split}\n{MODELS}')
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["recsys-ae", command[0], "run.toml", *command[1:]])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return run
+
+
+def document_of(run: Run, split: str) -> dict[str, Any]:
+    code, out, err = run(split, "evaluate", "--out", "report", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert set(found["models"]) == {"popularity", "ease", "mult_dae"}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("split", "kind"),
+    [
+        ('by = "hash"\nsalt = "tonight"', "strong_generalization"),
+        ('kind = "leave_last_out"', "leave_last_out"),
+        ('kind = "item_hold_out"\nvalidation_items = 6\ntest_items = 0.2', "item_hold_out"),
+        ('kind = "item_hold_out"\nby = "hash"\nsalt = "tonight"', "item_hold_out"),
+        ('kind = "by_time"\nvalidation_fraction = 0.2\ntest_fraction = 0.2', "by_time"),
+    ],
+)
+def test_every_kind_makes_the_same_document(run: Run, split: str, kind: str) -> None:
+    found = document_of(run, split)
+    sides = found["split"]
+    assert sides["kind"] == kind
+    assert "windows" not in sides
+    assert all("windows" not in model for model in found["models"].values())
+    score = found["models"]["mult_dae"]["metrics"]["ndcg@100"]
+    assert score["users"] == sides["test_users"] > 5
+    assert 0 <= score["mean"] <= 1
+    assert ("test_candidates" in sides) == (kind == "item_hold_out")
+
+
+def test_the_last_is_left_out_of_every_user(run: Run, log: Path) -> None:
+    table = pq.read_table(log)
+    counts = table["user_id"].value_counts().to_pylist()
+    found = document_of(run, 'kind = "leave_last_out"')
+    longer = sum(entry["counts"] >= 3 for entry in counts)
+    dropped = found["split"]["dropped"]
+    assert dropped["users_with_fewer_than_3_interactions"] == len(counts) - longer
+    assert found["split"]["test_users"] == longer - dropped["test_users_without_target"]
+    means = {key: model["metrics"]["ndcg@100"]["mean"] for key, model in found["models"].items()}
+    assert means["ease"] > means["popularity"]
+
+
+def test_cold_items_alone_are_listed(run: Run) -> None:
+    found = document_of(run, 'kind = "item_hold_out"\nvalidation_items = 6\ntest_items = 0.2')
+    assert (found["split"]["validation_candidates"], found["split"]["test_candidates"]) == (6, 12)
+    assert found["split"]["train_items"] == found["data"]["items"] == 60
+    for model in found["models"].values():
+        assert model["metrics"]["recall@20"]["mean"] == 1  # a list of all twelve
+
+
+WINDOWS = 'kind = "by_time"\nwindows = 3\ntest_fraction = 0.3'
+
+
+def test_windows_are_fitted_and_judged_one_by_one_and_pooled(run: Run) -> None:
+    found = document_of(run, WINDOWS)
+    windows = found["split"]["windows"]
+    assert len(windows) == 3
+    assert found["split"]["test_users"] == sum(window["test_users"] for window in windows)
+    assert [w["test_from"] for w in windows[1:]] == [w["test_until"] for w in windows[:-1]]
+    assert windows[0]["train_interactions"] < windows[1]["train_interactions"] < windows[2]["train_interactions"]
+    for key, model in found["models"].items():
+        assert len(model["windows"]) == 3
+        for window, side in zip(model["windows"], windows, strict=True):
+            assert {name: window[name] for name in ("validation_from", "test_from", "test_until")} == {
+                name: side[name] for name in ("validation_from", "test_from", "test_until")
+            }
+            assert window["users"] == window["metrics"]["ndcg@100"]["users"] == side["test_users"]
+            assert window["fit"]["epochs"] == (2 if key == "mult_dae" else window["fit"]["epochs"])
+        whole, parts = model["metrics"]["ndcg@100"], [window["metrics"]["ndcg@100"] for window in model["windows"]]
+        assert whole["users"] == found["split"]["test_users"]
+        assert whole["mean"] == pytest.approx(sum(p["mean"] * p["users"] for p in parts) / whole["users"])
+        assert whole["ci95"] == pytest.approx([whole["mean"] - Z95 * whole["se"], whole["mean"] + Z95 * whole["se"]])
+        assert model["fit"] == model["windows"][-1]["fit"]
+        assert model["cost"]["fit_seconds"] > 0
+
+
+def test_windows_repeat_to_the_bit_but_for_costs_and_show_their_spread(run: Run, tmp_path: Path) -> None:
+    documents = []
+    for _ in range(2):
+        code, out, err = run(WINDOWS, "evaluate", "--out", "report")
+        assert code == 0, err
+        assert " test users in 3 windows, by_time" in out
+        documents.append(json.loads((tmp_path / "report" / "evaluation.json").read_text()))
+        means = [window["metrics"]["ndcg@100"]["mean"] for window in documents[-1]["models"]["ease"]["windows"]]
+        assert f"{min(means):.4f} to {max(means):.4f}" in out
+        documents[-1].pop("environment")
+        for model in documents[-1]["models"].values():
+            model.pop("cost")
+    assert json.dumps(documents[0]) == json.dumps(documents[1])
+
+
+def test_train_fits_the_last_window_and_publishes_all_rows(run: Run, tmp_path: Path, log: Path) -> None:
+    windows = document_of(run, WINDOWS)["split"]["windows"]
+    code, out, err = run(WINDOWS, "train", "--json")
+    assert code == 0, err
+    version = json.loads(out)["versions"][0]
+    assert version["metrics"]["ndcg@100"]["users"] == windows[-1]["validation_users"]
+    artifact, _ = Registry(tmp_path / "registry").load()
+    assert artifact.manifest["data"]["interactions"] == pq.read_metadata(log).num_rows
+    assert not list((tmp_path / "runs").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ('kind = "by_time"\nwindows = 0', "[split] windows: Input should be greater than 0; found 0"),
+        ('kind = "by_time"\nwindows = 3', "by_time needs times, and the log has none; expected a timestamp column"),
+        ('salt = "a"', 'salt needs by = "hash"'),
+        ('by = "hash"', 'by = "hash" needs a salt'),
+        ('by = "hash"\nsalt = "a"\ntest_users = 2', "2 held-out users by hash; expected a fraction"),
+        ('by = "hash"\nsalt = "a"\ntest_users = 0.0001', "of 4 users no hash falls within the test fraction 0.0001"),
+        ('kind = "leave_last_out"', "no user has a validation target: 0 of 4 users have three interactions or more"),
+        ('kind = "item_hold_out"\ntest_items = 9', "1 validation and 9 test items of 3 items that anyone met"),
+        ("test_users = 4", "1 validation and 4 test users of 4 users"),
+    ],
+)
+def test_wrong_input_is_one_message_and_code_2(run: Run, tmp_path: Path, split: str, said: str) -> None:
+    path = tmp_path / "small.csv"
+    path.write_text("user_id,item_id\n1,1\n1,2\n2,2\n2,3\n3,1\n3,3\n4,1\n")
+    code, out, err = run(split, "evaluate", "--out", "report", path=path)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert said in err
+    assert not (tmp_path / "report").exists()
