@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from pipelines.__main__ import app, datasets_app, registry_app
-from pipelines.config import SplitSection, load_config, make_config
+from pipelines.config import LogSection, SplitSection, load_config, make_config
 from recsys_ae.datasets import CATALOGUE
 from recsys_ae.models import MODELS
 
@@ -68,3 +68,9 @@ def test_every_public_set_is_documented_with_address_terms_counts_and_command() 
     for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL):
         make_config(tomllib.loads(block))
     assert {c.name for c in datasets_app.registered_commands} == {"show", "fetch"}
+
+
+def test_every_key_of_a_log_is_documented() -> None:
+    text = README + (ROOT / "docs/logs.md").read_text() + (ROOT / "docs/datasets.md").read_text()
+    for key in LogSection.model_fields:
+        assert re.search(rf"\b{key}\b", text), key
