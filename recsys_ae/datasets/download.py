@@ -103,11 +103,14 @@ class Downloader:
         if begun and validator:
             asked |= {"Range": f"bytes={begun}-", "If-Range": validator}
         with self._response(client, file.url, asked) as response:
-            if response.status_code == 200:
-                begun = 0
-                partial.begin(_validator(response))
-            elif response.status_code == 206 and _continues(response, begun, validator):
-                pass
+            goes_on = response.status_code == 206 and _continues(response, begun, validator)
+            if response.status_code == 200 or goes_on:
+                total = _total(response)
+                _check_headers(response, file, total)
+                if not goes_on:
+                    begun = 0
+                    partial.begin(_validator(response))
+                _receive(response, file, partial, begun, total, largest, progress)
             elif response.status_code in (206, 416):
                 partial.drop()
                 raise _BrokenError(f"another part of the file came than was asked for (answer {response.status_code})")
@@ -117,9 +120,6 @@ class Downloader:
                 raise FetchError(
                     f"{file.url}: the server answered {response.status_code} {response.reason_phrase}; expected the file"
                 )
-            total = _total(response)
-            _check_headers(response, file, partial, total)
-            _receive(response, file, partial, begun, total, largest, progress)
 
     @contextmanager
     def _response(self, client: httpx.Client, url: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
@@ -163,8 +163,8 @@ def _receive(
         raise _BrokenError(f"the connection ended after {done:,} of {expected:,} bytes")
 
 
-def _check_headers(response: httpx.Response, file: File, partial: _Partial, total: int | None) -> None:
-    """Raises FetchError for an answer that cannot be the file."""
+def _check_headers(response: httpx.Response, file: File, total: int | None) -> None:
+    """Raises FetchError for an answer that cannot be the file; what came before it stays (a network's log-in page, say)."""
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     coding = response.headers.get("content-encoding", "identity").lower()
     fault = ""
@@ -175,7 +175,6 @@ def _check_headers(response: httpx.Response, file: File, partial: _Partial, tota
     elif total is not None and file.size is not None and total != file.size:
         fault = f"the server's file has {total:,} bytes; expected {file.size:,}"
     if fault:
-        partial.drop()
         raise FetchError(f"{file.url}: {fault}")
 
 

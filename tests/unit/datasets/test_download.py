@@ -136,6 +136,14 @@ def test_what_cannot_be_the_file_is_refused_at_once(site: Site, tmp_path: Path) 
         assert said in refused(site, tmp_path), fault
 
 
+def test_a_web_page_in_between_does_not_cost_what_came(site: Site, tmp_path: Path) -> None:
+    site.faults = ["breaks", "page"]
+    with pytest.raises(FetchError, match="a web page"):
+        download(site, tmp_path)
+    assert download(site, tmp_path) == BODY
+    assert site.asked[-1][1] == "bytes=150000-"
+
+
 def test_a_download_of_unknown_size_is_bounded(site: Site, tmp_path: Path) -> None:
     site.faults = ["sends more"]
     assert "sent more than 400,000 bytes" in refused(site, tmp_path, size=None)
