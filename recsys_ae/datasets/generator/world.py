@@ -1,0 +1,120 @@
+"""A world: interactions of genuine users, of attackers, and the truth behind both."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from recsys_ae.datasets.generator.attacks import draw_attack
+from recsys_ae.datasets.generator.config import GeneratorConfig
+from recsys_ae.datasets.generator.events import Events
+from recsys_ae.datasets.generator.latent import Latent, cover, draw_items, draw_latent, rate
+from recsys_ae.datasets.generator.sampling import Flags, Ints, lengths_of
+from recsys_ae.datasets.generator.times import event_times
+from recsys_ae.datasets.raw import RawData
+from recsys_ae.ids import Id
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What was planted. A position is the number of an id, less one.
+
+    Users (U,) and items (I,) are by position; attackers stand among the users. genuine: the positions of the users of
+    `latent`, in its order. attack (U,): the number of the attack that a user belongs to, -1 for a genuine one. targets: item
+    positions of each attack. is_noise (N,): of each interaction of the log.
+    """
+
+    latent: Latent
+    genuine: NDArray[np.int64]
+    attack: NDArray[np.int32]
+    targets: tuple[NDArray[np.int64], ...]
+    is_noise: Flags
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """A generated log, in order of user, then time, and the truth behind it."""
+
+    raw: RawData
+    truth: Truth
+
+
+def generate(config: GeneratorConfig) -> World:
+    """Exactly `n_interactions` of `n_users`, and the profiles of attacks. The same config gives the same world (and numpy)."""
+    # Each part has a stream of its own: what one draws does not move the others.
+    streams = np.random.default_rng(config.seed).spawn(4 + len(config.attacks))
+    latent = draw_latent(streams[0], config)
+    events = _genuine(streams[1], streams[2], config, latent)
+    n_users = config.n_users + sum(attack.profiles for attack in config.attacks)
+    order = np.arange(n_users) if not config.attacks else streams[3].permutation(n_users)
+    genuine, strangers = np.sort(order[: config.n_users]), order[config.n_users :]
+    membership, targets = np.full(n_users, -1, np.int32), []
+    if config.attacks:
+        parts = [Events(genuine[events.users], events.items, events.times, events.ratings, events.is_noise)]
+        for number, attack in enumerate(config.attacks):
+            members, strangers = np.split(strangers, [attack.profiles])
+            membership[members] = number
+            part, aims = draw_attack(streams[4 + number], config, attack, members, events)
+            parts.append(part)
+            targets.append(aims)
+        events = Events.joined(parts)
+    return World(_raw(config, events, latent), Truth(latent, genuine, membership, tuple(targets), events.is_noise))
+
+
+def _genuine(rng: Generator, moods: Generator, config: GeneratorConfig, latent: Latent) -> Events:
+    """What genuine users do; users by row of `latent`."""
+    lengths = lengths_of(rng, config.n_users, config.n_interactions, config.min_length, config.longest, config.length_spread)
+    users = np.repeat(np.arange(config.n_users, dtype=np.int32), lengths)
+    times = event_times(rng, config, users)
+    is_noise = rng.random(len(users)) < config.noise
+    first = np.cumsum(lengths) - lengths
+    new = rng.random(len(users)) >= config.repeats
+    new[first] = True
+    items = draw_items(rng, config, latent, users[new], times[new], is_noise[new])
+    cover(rng, users[new], items, latent, is_noise[new], config.min_popularity)
+    if not new.all():
+        items = _with_repeats(rng, items, new, first, lengths)
+        is_noise &= new
+    ratings = None if config.ratings is None else rate(moods, config, config.ratings, latent, users, items)
+    return Events(users, items, times, ratings, is_noise)
+
+
+def _with_repeats(rng: Generator, items: NDArray[np.int32], new: Flags, first: Ints, lengths: Ints) -> NDArray[np.int32]:
+    """Items (N,): where an interaction is not new, that of a random earlier new one of its user. items: of the new ones."""
+    met = np.cumsum(new)  # new interactions up to each, over all users
+    before = np.repeat(met[first] - 1, lengths)
+    places = met - 1
+    old = ~new
+    places[old] = before[old] + (rng.random(int(old.sum())) * (met - before)[old]).astype(np.int64)
+    return items[places]
+
+
+def _raw(config: GeneratorConfig, events: Events, latent: Latent) -> RawData:
+    """Positions become ids; titles and categories name an item's tastes."""
+    n_users = int(events.users.max()) + 1
+    columns = {
+        "user_id": _ids(config, "u", n_users, events.users),
+        "item_id": _ids(config, "i", config.n_items, events.items),
+        "timestamp": pa.array(events.times),
+    }
+    if events.ratings is not None:
+        columns["weight"] = pa.array(events.ratings)
+    titles: dict[Id, str] = {}
+    categories: dict[Id, tuple[str, ...]] = {}
+    for place, (item, tastes) in enumerate(zip(_names(config, "i", config.n_items), latent.item_tastes.tolist(), strict=True)):
+        named = [str(taste + 1) for taste in tastes if taste >= 0]
+        titles[item] = f"Item {place + 1} of taste {' and '.join(named)}"
+        categories[item] = tuple(f"taste {name}" for name in named)
+    return RawData(pa.table(columns), titles, categories)
+
+
+def _names(config: GeneratorConfig, letter: str, n: int) -> list[Id]:
+    return [f"{letter}{number}" if config.string_ids else number for number in range(1, n + 1)]
+
+
+def _ids(config: GeneratorConfig, letter: str, n: int, places: Ints) -> pa.Array:
+    if config.string_ids:
+        return pa.array(_names(config, letter, n)).take(pa.array(places))
+    return pa.array(places.astype(np.int64) + 1)
