@@ -15,6 +15,8 @@ from recsys_ae.errors import ConfigError, RecsysError
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 registry_app = typer.Typer(no_args_is_help=True, help="The versions of models on disk.")
 app.add_typer(registry_app, name="registry")
+datasets_app = typer.Typer(invoke_without_command=True, help="The data sets known by name; generated ones as files.")
+app.add_typer(datasets_app, name="datasets")
 
 FILE_WIDTH = 120  # where nobody's terminal says how wide a line may be
 out = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
@@ -159,9 +161,11 @@ def models(as_json: AsJson = False) -> None:
     out.print(table)
 
 
-@app.command()
-def datasets(as_json: AsJson = False) -> None:
-    """The data sets known by name."""
+@datasets_app.callback()
+def datasets(context: typer.Context, as_json: AsJson = False) -> None:
+    """The data sets known by name; generated ones as files."""
+    if context.invoked_subcommand is not None:
+        return
     from recsys_ae.datasets import DATASETS
 
     found = {name: (make.__doc__ or "").strip().splitlines()[0] for name, make in DATASETS.items()}
@@ -170,6 +174,38 @@ def datasets(as_json: AsJson = False) -> None:
         return
     for name, text in found.items():
         out.print(f"[bold]{name}[/bold]  {text}")
+
+
+@datasets_app.command("generate")
+def datasets_generate(
+    preset: Annotated[str, typer.Argument(help="synthetic, ml-20m-like or gowalla-like.", show_default=False)],
+    log: Annotated[
+        Path, typer.Option("--out", help="The log: .csv, .tsv, .jsonl or .parquet, also .gz, .zst.", show_default=False)
+    ],
+    items: Annotated[Path | None, typer.Option("--items", help="Titles and categories, a file of the same kinds.")] = None,
+    truth: Annotated[Path | None, typer.Option("--truth", help="What was planted, a Parquet file.")] = None,
+    n_users: Annotated[int | None, typer.Option("--users", help="Genuine users.")] = None,
+    n_items: Annotated[int | None, typer.Option("--items-count", help="Items.")] = None,
+    n_interactions: Annotated[int | None, typer.Option("--interactions", help="Interactions of all genuine users.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed, another world.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE: any parameter of docs/generator.md.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Generate a log of latent tastes, its items, and the planted truth."""
+    from pipelines.generate import configured, write_world
+
+    sizes = {"n_users": n_users, "n_items": n_items, "n_interactions": n_interactions, "seed": seed}
+    done = write_world(configured(preset, sizes, settings or ()), log, items, truth)
+    if as_json:
+        print_json(done)
+        return
+    out.print(
+        f"{done['interactions']:,} interactions of {done['users']:,} users with {done['items']:,} items, seed {done['seed']}"
+    )
+    if done["noise"] or done["attackers"]:
+        out.print(f"planted: {done['noise']:,} interactions of noise, {done['attackers']:,} attackers")
+    for path in done["written"]:
+        out.print(f"written to {path}")
 
 
 @app.command()

@@ -141,7 +141,7 @@ def rate(rng: Generator, config: GeneratorConfig, scale: RatingScale, latent: La
         liked = np.zeros(len(who), np.bool_)
         for taste in tastes[who].T:
             liked |= (taste == first) | (taste == second)
-        share = 0.45 + 0.3 * liked + moods[who] + qualities[what] + rng.normal(0, 0.15, len(who))
+        share = 0.48 + 0.3 * liked + moods[who] + qualities[what] + rng.normal(0, 0.15, len(who))
         ratings[block] = on_scale(scale, scale.low + (scale.high - scale.low) * share)
     return ratings
 

@@ -23,20 +23,20 @@ class Truth:
 
     Users (U,) and items (I,) are by position; attackers stand among the users. genuine: the positions of the users of
     `latent`, in its order. attack (U,): the number of the attack that a user belongs to, -1 for a genuine one. targets: item
-    positions of each attack. is_noise (N,): of each interaction of the log.
+    positions of each attack. Which interactions are noise is with the events.
     """
 
     latent: Latent
     genuine: NDArray[np.int64]
     attack: NDArray[np.int32]
     targets: tuple[NDArray[np.int64], ...]
-    is_noise: Flags
 
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """A generated log, in order of user, then time, and the truth behind it."""
+    """A generated log by position and as it comes, row by row the same, and the truth behind it."""
 
+    events: Events
     raw: RawData
     truth: Truth
 
@@ -60,7 +60,7 @@ def generate(config: GeneratorConfig) -> World:
             parts.append(part)
             targets.append(aims)
         events = Events.joined(parts)
-    return World(_raw(config, events, latent), Truth(latent, genuine, membership, tuple(targets), events.is_noise))
+    return World(events, _raw(config, events, latent), Truth(latent, genuine, membership, tuple(targets)))
 
 
 def _genuine(rng: Generator, moods: Generator, config: GeneratorConfig, latent: Latent) -> Events:
