@@ -4,7 +4,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from recsys_ae.datasets.generator.config import Attack, GeneratorConfig, RatingScale
+from recsys_ae.datasets.generator.config import DAY, Attack, GeneratorConfig, RatingScale
 from recsys_ae.datasets.generator.events import Events
 from recsys_ae.datasets.generator.latent import on_scale
 from recsys_ae.datasets.generator.sampling import Floats, Ints
@@ -62,8 +62,8 @@ def _ratings(rng: Generator, scale: RatingScale, attack: Attack, items: Ints, ra
 
 def _times(rng: Generator, config: GeneratorConfig, attack: Attack, shape: tuple[int, ...]) -> NDArray[np.int64]:
     """(P, L) ascending: one session a profile, all profiles within the attack's days."""
-    span = int(config.span_days * 86_400)
-    window = min(attack.days * 86_400, span)
+    span = int(config.span_days * DAY)
+    window = min(attack.days * DAY, span)
     begin = rng.uniform(0, span - window) + rng.uniform(0, window, (shape[0], 1))
     apart = rng.exponential(SECONDS_APART.get(attack.kind, SECONDS_APART_OF_OTHERS), shape)
     seconds = (begin + np.cumsum(apart, axis=1)).astype(np.int64)

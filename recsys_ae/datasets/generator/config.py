@@ -4,6 +4,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+DAY = 86_400  # seconds
+
 
 class Attack(BaseModel):
     """Fake users (Mobasher et al., Toward Trustworthy Recommender Systems, 2007), or bots that click a lot.
@@ -55,8 +57,8 @@ class GeneratorConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    n_users: PositiveInt = 600  # genuine ones; the profiles of attacks come on top
-    n_items: PositiveInt = 300
+    n_users: int = Field(600, gt=0, le=1 << 27)  # genuine ones; the profiles of attacks come on top
+    n_items: int = Field(300, gt=0, le=1 << 22)
     mean_length: PositiveFloat = 30.0  # interactions of a user
     min_length: PositiveInt = 5
     max_length: PositiveInt | None = None  # half the items

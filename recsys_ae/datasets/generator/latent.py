@@ -6,11 +6,12 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from recsys_ae.datasets.generator.config import GeneratorConfig, RatingScale
+from recsys_ae.datasets.generator.config import DAY, GeneratorConfig, RatingScale
 from recsys_ae.datasets.generator.sampling import Flags, Floats, Ints, Tables, blocks, draw_distinct
 from recsys_ae.errors import DataError
 
 ROUNDS_OF_COVER = 200
+LEAST_WEIGHT = 1e-12  # of an item, to that of the most popular one: no taste is without weight
 SECOND_SHARE = 0.4  # of an item's weight that stands with its second taste
 
 
@@ -36,43 +37,45 @@ def draw_latent(rng: Generator, config: GeneratorConfig) -> Latent:
     other = (first + rng.integers(1, max(config.n_tastes, 2), config.n_items)) % config.n_tastes
     second = np.where((rng.random(config.n_items) < config.second_taste) & (other != first), other, -1)
     item_tastes = np.stack([first, second], axis=1).astype(np.int32)
-    popularity, late_popularity = (popularity_by_rank(config)[rng.permutation(config.n_items)] for _ in range(2))
-    owners = np.repeat(np.arange(config.n_users), config.tastes_per_user)
-    crowd = Tables.of(
-        np.zeros(config.n_tastes, np.int64), np.arange(config.n_tastes), np.bincount(first, popularity).astype(np.float64)
-    )
-    tastes, late_tastes = (
-        draw_distinct(rng, owners, config.n_tastes, lambda places: crowd.draw(rng, np.zeros(len(places), np.int64))).reshape(
-            config.n_users, config.tastes_per_user
-        )
-        for _ in range(2)
-    )
+    by_rank = popularity_by_rank(config)
+    popularity = by_rank[rng.permutation(config.n_items)]
     shares = rng.dirichlet(np.full(config.tastes_per_user, 2.0), config.n_users)
+    tastes = draw_tastes(rng, config, first, popularity)
+    # What drift leads to is drawn last: with and without it the beginning is the same.
+    late_popularity = by_rank[rng.permutation(config.n_items)] if config.popularity_drift else popularity
+    late_tastes = draw_tastes(rng, config, first, popularity) if config.taste_drift else tastes
     return Latent(item_tastes, popularity, late_popularity, tastes, late_tastes, shares)
+
+
+def draw_tastes(rng: Generator, config: GeneratorConfig, first: Ints, popularity: Floats) -> NDArray[np.int32]:
+    """(U, K): K distinct tastes of each user."""
+    everyone = np.zeros(config.n_tastes, np.int64)
+    crowd = Tables.of(everyone, np.arange(config.n_tastes), np.bincount(first, popularity).astype(np.float64))
+    owners = np.repeat(np.arange(config.n_users), config.tastes_per_user)
+    tastes = draw_distinct(rng, owners, config.n_tastes, lambda places: crowd.draw(rng, np.zeros(len(places), np.int64)))
+    return tastes.reshape(config.n_users, config.tastes_per_user)
 
 
 def popularity_by_rank(config: GeneratorConfig) -> Floats:
     """(I,), sums to 1: (r + shift)^-exponent exp(-r / cutoff), Mandelbrot's law, with a tail that may be cut off."""
     ranks = np.arange(1, config.n_items + 1)
-    weights = (ranks + config.popularity_shift * config.n_items) ** -config.popularity_exponent
+    logs = -config.popularity_exponent * np.log(ranks + config.popularity_shift * config.n_items)
     if config.popularity_cutoff is not None:
-        weights *= np.exp(-ranks / (config.popularity_cutoff * config.n_items))
+        logs -= ranks / (config.popularity_cutoff * config.n_items)
+    weights = np.maximum(np.exp(logs - logs.max()), LEAST_WEIGHT)
     return weights / weights.sum()
 
 
 def item_tables(config: GeneratorConfig, latent: Latent) -> Tables:
-    """Groups: the T tastes, then all items by popularity; the same by late popularity; last, all items alike."""
+    """Groups 0 to T - 1: tastes; T: all items by popularity; T + 1: all items alike; from T + 2: 0 to T by late popularity."""
     n, n_tastes = config.n_items, config.n_tastes
     first, second = latent.item_tastes.T
     items, two = np.arange(n), np.flatnonzero(second >= 0)
-    groups, values, weights = [], [], []
-    for number, popularity in enumerate((latent.popularity, latent.late_popularity)):
-        base = number * (n_tastes + 1)
-        shares = np.where(second >= 0, 1 - SECOND_SHARE, 1.0)
+    groups, values, weights = [np.full(n, n_tastes + 1)], [items], [np.ones(n)]
+    for base, popularity in ((0, latent.popularity), (n_tastes + 2, latent.late_popularity)):
         groups += [base + first, base + second[two], np.full(n, base + n_tastes)]
         values += [items, two, items]
-        weights += [popularity * shares, popularity[two] * SECOND_SHARE, popularity]
-    groups, values, weights = [*groups, np.full(n, 2 * n_tastes + 2)], [*values, items], [*weights, np.ones(n)]
+        weights += [np.where(second >= 0, 1 - SECOND_SHARE, 1.0) * popularity, SECOND_SHARE * popularity[two], popularity]
     return Tables.of(np.concatenate(groups), np.concatenate(values), np.concatenate(weights))
 
 
@@ -85,35 +88,40 @@ def draw_items(
     from all items by popularity; with the probability that drift has reached by then, the late tastes, the late popularity.
     """
     tables = item_tables(config, latent)
-    bounds = np.cumsum(latent.shares, axis=1)[:, :-1]  # (U, K - 1)
+    bounds = np.cumsum(latent.shares, axis=1)[:, :-1].T  # (K - 1, U)
 
     def draw(places: Ints) -> Ints:
-        who = users[places]
-        progress = (times[places] - config.start) / (config.span_days * 86_400)
-        which = (rng.random(len(places))[:, None] >= bounds[who]).sum(axis=1)
+        who, chance = users[places], rng.random(len(places))
+        which = np.zeros(len(places), np.int64)
+        for bound in bounds:
+            which += chance >= bound[who]
         groups = latent.tastes[who, which]
+        progress = (times[places] - config.start) / (config.span_days * DAY)
         if config.taste_drift:
             moved = rng.random(len(places)) < config.taste_drift * progress
             groups[moved] = latent.late_tastes[who[moved], which[moved]]
         groups[rng.random(len(places)) >= config.taste_strength] = config.n_tastes
         if config.popularity_drift:
-            groups[rng.random(len(places)) < config.popularity_drift * progress] += config.n_tastes + 1
-        groups[is_noise[places]] = 2 * config.n_tastes + 2
+            groups[rng.random(len(places)) < config.popularity_drift * progress] += config.n_tastes + 2
+        groups[is_noise[places]] = config.n_tastes + 1
         return tables.draw(rng, groups)
 
     return draw_distinct(rng, users, config.n_items, draw)
 
 
-def cover(rng: Generator, users: Ints, items: NDArray[np.int32], latent: Latent, is_noise: Flags, least: int) -> None:
-    """Give every item its least number of interactions, in place: an interaction with an item that has more, of the same first
-    taste where there is one, becomes one with the item that lacks it, if its user has not met that item."""
+def cover(rng: Generator, users: Ints, items: NDArray[np.int32], latent: Latent, least: int) -> None:
+    """Give every item its least number of interactions, in place.
+
+    An interaction with an item that has more, of the same first taste where there is one, becomes one with the item that
+    lacks it, if its user has not met that item. Raises DataError where this leads nowhere.
+    """
     taste, n_items = latent.item_tastes[:, 0], len(latent.item_tastes)
     for _ in range(ROUNDS_OF_COVER):
         counts = np.bincount(items, minlength=n_items)
         wanted = rng.permutation(np.repeat(np.arange(n_items), np.maximum(least - counts, 0)))
         if not len(wanted):
             return
-        donors = np.flatnonzero((counts > least)[items] & ~is_noise)
+        donors = np.flatnonzero((counts > least)[items])
         donors = donors[np.argsort(taste[items[donors]], kind="stable")]
         ends = np.cumsum(np.bincount(taste[items[donors]], minlength=taste.max() + 1))
         begins = np.append(0, ends[:-1])

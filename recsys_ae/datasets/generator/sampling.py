@@ -49,14 +49,14 @@ def draw_distinct(rng: Generator, owners: Ints, n_values: int, draw: Callable[[I
         owners: (N,) of each place; ascending; none has more than n_values places.
         draw: proposes values for the given places.
 
-    Repeats are drawn again, round by round; the first of two alike stays.
+    Repeats are drawn again, round by round. Which of two alike stays is left to chance: a place says nothing of its value.
     """
     values = np.empty(len(owners), np.int32)
     for block in blocks(owners):
         places = np.arange(block.start, block.stop)
         values[block] = draw(places)
         for attempt in itertools.count(1):
-            repeated = places[repeats(owners[places], values[places], n_values)]
+            repeated = places[repeats(rng, owners[places], values[places], n_values)]
             if not len(repeated):
                 break
             open_ = np.zeros(owners[block.stop - 1] + 1 - owners[block.start], np.bool_)
@@ -72,16 +72,17 @@ def blocks(owners: Ints) -> Iterator[slice]:
     yield from (slice(int(a), int(b)) for a, b in itertools.pairwise(edges))
 
 
-def repeats(owners: Ints, values: Ints, n_values: int) -> Flags:
-    """Which places (N,) hold what an earlier place of the same owner holds. Owners ascend."""
+def repeats(rng: Generator, owners: Ints, values: Ints, n_values: int) -> Flags:
+    """Which places (N,) must be drawn again: all but one, any, of those of an owner that hold the same. Owners ascend."""
     n = len(owners)
-    # Owner, value and place as one number: numpy sorts these far faster than it finds their order.
-    keys = ((owners.astype(np.int64) - owners[0]) * n_values + values) * n + np.arange(n)
+    lots = rng.permutation(n)
+    # Owner, value and lot as one number: numpy sorts these far faster than it finds their order.
+    keys = ((owners.astype(np.int64) - owners[0]) * n_values + values) * n + lots
     keys.sort()
     pairs = keys // n
-    found = np.zeros(n, np.bool_)
-    found[keys[1:][pairs[1:] == pairs[:-1]] % n] = True
-    return found
+    lost = np.zeros(n, np.bool_)
+    lost[keys[1:][pairs[1:] == pairs[:-1]] % n] = True
+    return lost[lots]
 
 
 def lengths_of(rng: Generator, n: int, total: int, shortest: int, longest: int, spread: float) -> NDArray[np.int64]:

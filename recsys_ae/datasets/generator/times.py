@@ -4,10 +4,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from recsys_ae.datasets.generator.config import GeneratorConfig
+from recsys_ae.datasets.generator.config import DAY, GeneratorConfig
 from recsys_ae.datasets.generator.sampling import Floats, Ints
 
-DAY = 86_400
 HOURS = np.array([3, 2, 1, 1, 1, 1, 2, 3, 4, 5, 5, 6, 7, 6, 6, 6, 7, 8, 10, 12, 13, 12, 9, 5], np.float64)  # of the day, UTC
 WEEKDAYS = np.array([1.0, 1.0, 1.0, 1.0, 1.2, 1.6, 1.5])  # from Monday
 MONDAY = 4 * DAY  # 1970-01-05

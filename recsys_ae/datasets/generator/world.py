@@ -1,6 +1,6 @@
 """A world: interactions of genuine users, of attackers, and the truth behind both."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -44,23 +44,30 @@ class World:
 def generate(config: GeneratorConfig) -> World:
     """Exactly `n_interactions` of `n_users`, and the profiles of attacks. The same config gives the same world (and numpy)."""
     # Each part has a stream of its own: what one draws does not move the others.
-    streams = np.random.default_rng(config.seed).spawn(4 + len(config.attacks))
-    latent = draw_latent(streams[0], config)
-    events = _genuine(streams[1], streams[2], config, latent)
-    n_users = config.n_users + sum(attack.profiles for attack in config.attacks)
-    order = np.arange(n_users) if not config.attacks else streams[3].permutation(n_users)
-    genuine, strangers = np.sort(order[: config.n_users]), order[config.n_users :]
-    membership, targets = np.full(n_users, -1, np.int32), []
+    tastes, doings, marks, places, *attacks = np.random.default_rng(config.seed).spawn(4 + len(config.attacks))
+    latent = draw_latent(tastes, config)
+    events = _genuine(doings, marks, config, latent)
+    truth = Truth(latent, np.arange(config.n_users), np.full(config.n_users, -1, np.int32), ())
     if config.attacks:
-        parts = [Events(genuine[events.users], events.items, events.times, events.ratings, events.is_noise)]
-        for number, attack in enumerate(config.attacks):
-            members, strangers = np.split(strangers, [attack.profiles])
-            membership[members] = number
-            part, aims = draw_attack(streams[4 + number], config, attack, members, events)
-            parts.append(part)
-            targets.append(aims)
-        events = Events.joined(parts)
-    return World(events, _raw(config, events, latent), Truth(latent, genuine, membership, tuple(targets)))
+        events, truth = _attacked(places, attacks, config, events, latent)
+    return World(events, _raw(config, events, latent), truth)
+
+
+def _attacked(
+    rng: Generator, streams: list[Generator], config: GeneratorConfig, genuine: Events, latent: Latent
+) -> tuple[Events, Truth]:
+    """Attackers at random positions among the users."""
+    membership = np.repeat(
+        np.arange(-1, len(config.attacks), dtype=np.int32), [config.n_users, *(attack.profiles for attack in config.attacks)]
+    )
+    rng.shuffle(membership)
+    rows = np.flatnonzero(membership < 0)
+    parts, targets = [replace(genuine, users=rows[genuine.users])], []
+    for number, (stream, attack) in enumerate(zip(streams, config.attacks, strict=True)):
+        events, aims = draw_attack(stream, config, attack, np.flatnonzero(membership == number), genuine)
+        parts.append(events)
+        targets.append(aims)
+    return Events.joined(parts), Truth(latent, rows, membership, tuple(targets))
 
 
 def _genuine(rng: Generator, moods: Generator, config: GeneratorConfig, latent: Latent) -> Events:
@@ -73,7 +80,7 @@ def _genuine(rng: Generator, moods: Generator, config: GeneratorConfig, latent: 
     new = rng.random(len(users)) >= config.repeats
     new[first] = True
     items = draw_items(rng, config, latent, users[new], times[new], is_noise[new])
-    cover(rng, users[new], items, latent, is_noise[new], config.min_popularity)
+    cover(rng, users[new], items, latent, config.min_popularity)
     if not new.all():
         items = _with_repeats(rng, items, new, first, lengths)
         is_noise &= new
