@@ -178,7 +178,7 @@ def datasets(context: typer.Context, as_json: AsJson = False) -> None:
 
 @datasets_app.command("generate")
 def datasets_generate(
-    preset: Annotated[str, typer.Argument(help="synthetic, ml-20m-like or gowalla-like.", show_default=False)],
+    preset: Annotated[str, typer.Argument(help="synthetic, ml-1m-like, ml-20m-like or gowalla-like.", show_default=False)],
     log: Annotated[
         Path, typer.Option("--out", help="The log: .csv, .tsv, .jsonl or .parquet, also .gz, .zst.", show_default=False)
     ],

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 
@@ -43,11 +44,20 @@ def _value(text: str) -> Any:
 
 def write_world(config: GeneratorConfig, log: Path, items: Path | None, truth: Path | None) -> dict[str, Any]:
     """Generate and write what is asked for; returns what was written. Raises ConfigError or LogError for an unfit path."""
-    for path in (log, items, truth):
-        if path is not None:
-            file_format(path)  # an unknown suffix is an error before anything is generated
+    paths = [path for path in (log, items, truth) if path is not None]
+    if len(set(paths)) < len(paths):
+        raise ConfigError(f"{', '.join(map(str, paths))}: the same file twice; expected one for each")
     if truth is not None and file_format(truth) != "parquet":
         raise ConfigError(f"{truth}: the truth has lists; expected a Parquet file")
+    for path in paths:  # before anything is generated
+        file_format(path)
+    for path in paths:
+        if path.is_dir():
+            raise ConfigError(f"{path}: is a folder; expected a file to write")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be written ({error.strerror})") from None
     world = generate(config)
     tables = {log: world.raw.events}
     if items is not None:
@@ -110,7 +120,6 @@ def truth_table(config: GeneratorConfig, world: World) -> pa.Table:
 
 def write_table(table: pa.Table, path: Path) -> None:
     """As the suffix says: CSV, TSV, JSON lines or Parquet, plain, gzip or zstd; whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     kind = file_format(path)
     options = [f"format {kind}", f"compression {COMPRESSION.get(path.suffix, 'zstd' if kind == 'parquet' else 'none')}"]
     if kind == "csv":
@@ -118,5 +127,9 @@ def write_table(table: pa.Table, path: Path) -> None:
     partial = path.with_name(path.name + ".partial")
     with connection() as con:
         con.register("written", table)
-        con.execute(f"copy (select * from written) to {literal(partial)} ({', '.join(options)})")
+        try:
+            con.execute(f"copy (select * from written) to {literal(partial)} ({', '.join(options)})")
+        except duckdb.IOException as error:
+            partial.unlink(missing_ok=True)
+            raise ConfigError(f"{path}: cannot be written ({error})") from None
     partial.replace(path)

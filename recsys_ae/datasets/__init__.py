@@ -14,6 +14,11 @@ def synthetic(n_users: int = 600, n_items: int = 300, **changes: Any) -> RawData
     return generate(preset("synthetic", n_users=n_users, n_items=n_items, **changes)).raw
 
 
+def ml_1m_like() -> RawData:
+    """Generated in the shape of MovieLens 1M: 6,040 users, 3,706 items, 1,000,209 ratings of 1 to 5 with times."""
+    return generate(preset("ml-1m-like")).raw
+
+
 def ml_20m_like() -> RawData:
     """Generated in the shape of MovieLens 20M: 138,493 users, 26,744 items, 20,000,263 ratings of 0.5 to 5 with times."""
     return generate(preset("ml-20m-like")).raw
@@ -27,6 +32,7 @@ def gowalla_like() -> RawData:
 DATASETS: dict[str, Callable[[], RawData]] = {
     "movielens-small": movielens_small,
     "synthetic": synthetic,
+    "ml-1m-like": ml_1m_like,
     "ml-20m-like": ml_20m_like,
     "gowalla-like": gowalla_like,
 }
@@ -39,4 +45,4 @@ def load(name: str) -> RawData:
     return DATASETS[name]()
 
 
-__all__ = ["DATASETS", "RawData", "gowalla_like", "load", "ml_20m_like", "movielens_small", "synthetic"]
+__all__ = ["DATASETS", "RawData", "gowalla_like", "load", "ml_1m_like", "ml_20m_like", "movielens_small", "synthetic"]

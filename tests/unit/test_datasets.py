@@ -30,5 +30,5 @@ def test_movielens_without_the_package_says_what_to_install(monkeypatch: pytest.
 
 def test_load_by_name() -> None:
     assert load("synthetic").events.num_rows > 0
-    with pytest.raises(ConfigError, match="'netflix' is unknown; expected one of movielens-small, synthetic, "):
+    with pytest.raises(ConfigError, match="'netflix' is unknown; expected one of movielens-small, synthetic, ml-1m-like, "):
         load("netflix")

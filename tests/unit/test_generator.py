@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.generator import shape
 from recsys_ae import MODELS, Dataset, InteractionLog, evaluate, strong_generalization
 from recsys_ae.datasets import DATASETS, synthetic
 from recsys_ae.datasets.generator import PRESETS, GeneratorConfig, World, generate, preset
@@ -28,12 +29,6 @@ def world(name: str = "synthetic", **changes: Any) -> World:
 def wide() -> World:
     """3,000 users, 2,000 items, 20 tastes, one of ten interactions is noise, a third of the items carries two tastes."""
     return world(n_users=3_000, n_items=2_000, n_tastes=20, tastes_per_user=3, second_taste=0.3, noise=0.1, seed=4)
-
-
-def gini(counts: np.ndarray) -> float:
-    """0 where all are alike, towards 1 where one has all."""
-    n = len(counts)
-    return float((2 * np.arange(1, n + 1) - n - 1) @ np.sort(counts) / (n * counts.sum()))
 
 
 def carried(world: World) -> np.ndarray:
@@ -304,18 +299,33 @@ def test_ease_learns_what_popularity_cannot_know() -> None:
     assert means["ease"] > 1.3 * means["popularity"]
 
 
-def test_gowalla_like_has_the_shape_of_gowalla() -> None:
-    """Figures of the original, measured on its train and test part together: docs/generator.md."""
-    made = generate(PRESETS["gowalla-like"])
-    lengths, counts = np.bincount(made.events.users), np.bincount(made.events.items)
-    assert (len(lengths), len(counts), len(made.events.users)) == (29_858, 40_981, 1_027_370)
-    assert (lengths.min(), counts.min(), lengths.max()) == (9, 10, 1_014)
-    assert np.median(lengths) == pytest.approx(20, abs=1)
-    assert gini(lengths) == pytest.approx(0.467, abs=0.02)
-    assert gini(counts) == pytest.approx(0.435, abs=0.02)
-    lorenz = np.cumsum(np.sort(counts)[::-1]) / counts.sum()
-    places = [int(share * len(counts)) - 1 for share in (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)]
-    np.testing.assert_allclose(lorenz[places], [0.037, 0.132, 0.292, 0.396, 0.530, 0.765], atol=0.015)
+ORIGINALS = {  # measured on the originals: users, items, interactions; by user and by item min, median, max, Gini; Lorenz
+    "gowalla-like": (
+        (29_858, 40_981, 1_027_370), (9, 20, 1_014, 0.467), (10, 15, 2_310, 0.435),
+        [0.037, 0.132, 0.292, 0.396, 0.530, 0.765],
+    ),
+    "ml-1m-like": (
+        (6_040, 3_706, 1_000_209), (20, 96, 2_314, 0.529), (1, 123.5, 3_428, 0.634),
+        [0.009, 0.087, 0.283, 0.444, 0.652, 0.924],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_a_preset_has_the_shape_of_its_original(name: str) -> None:
+    """Lorenz: what the most popular .1, 1, 5, 10, 20 and 50 % of the items have of all interactions."""
+    size, of_users, of_items, lorenz = ORIGINALS[name]
+    made = generate(PRESETS[name]).events
+    found = shape(made.users, made.items)
+    users, items = found["users"], found["items"]
+    assert (users["number"], items["number"], found["interactions"]) == size
+    assert of_users[0] <= users["min"] <= of_users[0] + 1 and users["max"] == of_users[2]
+    assert users["median"] == pytest.approx(of_users[1], rel=0.05)
+    assert items["min"] >= of_items[0]
+    assert items["median"] == pytest.approx(of_items[1], rel=0.15)
+    assert items["max"] == pytest.approx(of_items[2], rel=0.15)
+    assert (users["gini"], items["gini"]) == pytest.approx((of_users[3], of_items[3]), abs=0.03)
+    np.testing.assert_allclose(list(items["lorenz"].values()), lorenz, atol=0.03)
 
 
 def test_ml_20m_like_asks_for_the_size_of_movielens_20m() -> None:
@@ -355,7 +365,9 @@ def test_an_impossible_world_is_a_clear_error(changes: dict[str, Any], parts: li
 
 
 def test_an_unknown_preset_is_a_clear_error() -> None:
-    with pytest.raises(ConfigError, match="'ml-20m' is unknown; expected one of synthetic, ml-20m-like, gowalla-like"):
+    with pytest.raises(
+        ConfigError, match="'ml-20m' is unknown; expected one of synthetic, ml-1m-like, ml-20m-like, gowalla-like"
+    ):
         preset("ml-20m")
 
 

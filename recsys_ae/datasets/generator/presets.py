@@ -9,6 +9,28 @@ from recsys_ae.errors import ConfigError
 
 PRESETS: dict[str, GeneratorConfig] = {
     "synthetic": GeneratorConfig(),
+    "ml-1m-like": GeneratorConfig.model_validate(
+        {
+            "n_users": 6_040,
+            "n_items": 3_706,
+            "mean_length": 1_000_209 / 6_040,
+            "min_length": 20,
+            "max_length": 2_314,
+            "length_spread": 1.15,
+            "popularity_exponent": 0.8,
+            "popularity_shift": 0.006,
+            "popularity_cutoff": 0.27,
+            "n_tastes": 20,
+            "tastes_per_user": 3,
+            "second_taste": 0.5,
+            "taste_strength": 0.8,
+            "session_length": 30,
+            "session_gap": 30,
+            "start": 956_620_800,  # 2000-04-25
+            "span_days": 1_038,
+            "lifetime": 0.05,
+        }
+    ),
     "ml-20m-like": GeneratorConfig.model_validate(
         {
             "n_users": 138_493,
