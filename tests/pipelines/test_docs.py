@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.__main__ import app, registry_app
+from pipelines.__main__ import app, datasets_app, registry_app
 from pipelines.config import load_config, make_config
+from recsys_ae.datasets.generator import PRESETS, Attack, GeneratorConfig
 from recsys_ae.models import MODELS
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +28,16 @@ def test_every_command_is_in_the_readme_or_the_changelog() -> None:
         assert re.search(rf"(recsys-ae |`){name}\b", text), name
         assert command.callback.__doc__
     assert {c.name for c in registry_app.registered_commands} == {"list", "show", "promote", "rollback"}
+
+
+def test_every_preset_and_parameter_of_the_generator_is_documented() -> None:
+    text = (ROOT / "docs/generator.md").read_text()
+    for name in (*PRESETS, *GeneratorConfig.model_fields):
+        assert re.search(rf"`{name}`|generate {name}\b", text), name
+    for name in Attack.model_fields:
+        assert re.search(rf"\b{name}\b", text), name
+    for command in datasets_app.registered_commands:
+        assert f"recsys-ae datasets {command.name}" in text or f"datasets {command.name}" in README, command.name
 
 
 def test_the_configuration_of_the_readme_is_valid() -> None:
