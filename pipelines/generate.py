@@ -59,7 +59,7 @@ def write_world(config: GeneratorConfig, log: Path, items: Path | None, truth: P
         except OSError as error:
             raise ConfigError(f"{path}: cannot be written ({error.strerror})") from None
     world = generate(config)
-    tables = {log: world.raw.events}
+    tables = {log: world.log}
     if items is not None:
         tables[items] = items_table(world)
     if truth is not None:
@@ -69,7 +69,7 @@ def write_world(config: GeneratorConfig, log: Path, items: Path | None, truth: P
     return {
         "users": len(world.truth.attack),
         "items": config.n_items,
-        "interactions": world.raw.events.num_rows,
+        "interactions": world.log.num_rows,
         "noise": int(world.events.is_noise.sum()),
         "attackers": int((world.truth.attack >= 0).sum()),
         "seed": config.seed,
@@ -79,7 +79,7 @@ def write_world(config: GeneratorConfig, log: Path, items: Path | None, truth: P
 
 def items_table(world: World) -> pa.Table:
     """item_id, title, category (separated by |)."""
-    titles, categories = world.raw.titles, world.raw.categories
+    titles, categories = world.titles, world.categories
     return pa.table(
         {
             "item_id": list(titles),
@@ -92,7 +92,7 @@ def items_table(world: World) -> pa.Table:
 def truth_table(config: GeneratorConfig, world: World) -> pa.Table:
     """One row a user: user_id, attack (null: genuine), targets, tastes, their shares, late_tastes, noise (item ids)."""
     events, truth, latent = world.events, world.truth, world.truth.latent
-    ids = pa.array(list(world.raw.titles))
+    ids = pa.array(list(world.titles))
     row = np.full(len(truth.attack), -1)  # of `latent`
     row[truth.genuine] = np.arange(len(truth.genuine))
     places: list[int | None] = [place if place >= 0 else None for place in row.tolist()]
@@ -104,7 +104,7 @@ def truth_table(config: GeneratorConfig, world: World) -> pa.Table:
     shares = latent.shares.tolist()
     return pa.table(
         {
-            "user_id": world.raw.events["user_id"].take(pa.array(np.flatnonzero(np.diff(events.users, prepend=-1)))),
+            "user_id": world.log["user_id"].take(pa.array(np.flatnonzero(np.diff(events.users, prepend=-1)))),
             "attack": pa.array([None if n < 0 else config.attacks[n].kind for n in attacks], pa.string()),
             "targets": pa.array([[] if n < 0 else targets[n] for n in attacks], pa.list_(ids.type)),
             "tastes": pa.array([[] if p is None else named[p] for p in places], pa.list_(pa.string())),

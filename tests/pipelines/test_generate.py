@@ -65,7 +65,7 @@ def test_the_truth_names_attackers_tastes_and_noise(tmp_path: Path) -> None:
     genuine = truth[truth["attack"].isna()]
     assert (genuine["tastes"].map(len) == 2).all()
     np.testing.assert_allclose(genuine["shares"].map(sum), 1)
-    tastes = {item: set(named) for item, named in world.raw.categories.items()}
+    tastes = {item: set(named) for item, named in world.categories.items()}
     user = genuine.index[0]
     mine = set(genuine.loc[user, "tastes"]) | set(genuine.loc[user, "late_tastes"])
     liked = [bool(tastes[i] & mine) for i in held[user] - set(genuine.loc[user, "noise"])]

@@ -77,8 +77,8 @@ def test_any_small_world_is_whole(
     assert lengths.min() >= 1 and lengths.max() <= n_items // 2
     assert np.bincount(events.items, minlength=n_items).min() >= least
     assert np.all((np.diff(events.times) >= 0) | (np.diff(events.users) > 0))
-    np.testing.assert_array_equal(made.raw.events["item_id"].to_numpy(), events.items + 1)
-    np.testing.assert_array_equal(made.raw.events["user_id"].to_numpy(), events.users + 1)
+    np.testing.assert_array_equal(made.log["item_id"].to_numpy(), events.items + 1)
+    np.testing.assert_array_equal(made.log["user_id"].to_numpy(), events.users + 1)
 
 
 def test_a_history_concentrates_on_the_users_tastes(wide: World) -> None:
@@ -94,8 +94,8 @@ def test_categories_and_titles_name_the_tastes(wide: World) -> None:
     assert 0.25 < (tastes[:, 1] >= 0).mean() < 0.35
     for item, (first, second) in enumerate(tastes.tolist(), start=1):
         names = [f"taste {first + 1}"] + ([f"taste {second + 1}"] if second >= 0 else [])
-        assert wide.raw.categories[item] == tuple(names)
-        assert wide.raw.titles[item].startswith(f"Item {item} of taste {first + 1}")
+        assert wide.categories[item] == tuple(names)
+        assert wide.titles[item].startswith(f"Item {item} of taste {first + 1}")
 
 
 def test_synthetic_users_have_two_tastes_and_rate_them_higher() -> None:

@@ -34,11 +34,18 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """A generated log by position and as it comes, row by row the same, and the truth behind it."""
+    """A generated log by position and as a table, row by row the same; titles and categories; the truth behind them."""
 
     events: Events
-    raw: RawData
+    log: pa.Table
+    titles: dict[Id, str]
+    categories: dict[Id, tuple[str, ...]]
     truth: Truth
+
+    @property
+    def raw(self) -> RawData:
+        """As any other data set comes."""
+        return RawData(self.log, self.titles, self.categories)
 
 
 def generate(config: GeneratorConfig) -> World:
@@ -50,7 +57,7 @@ def generate(config: GeneratorConfig) -> World:
     truth = Truth(latent, np.arange(config.n_users), np.full(config.n_users, -1, np.int32), ())
     if config.attacks:
         events, truth = _attacked(places, attacks, config, events, latent)
-    return World(events, _raw(config, events, latent), truth)
+    return World(events, _table(config, events), *_described(config, latent), truth)
 
 
 def _attacked(
@@ -98,23 +105,27 @@ def _with_repeats(rng: Generator, items: NDArray[np.int32], new: Flags, first: I
     return items[places]
 
 
-def _raw(config: GeneratorConfig, events: Events, latent: Latent) -> RawData:
-    """Positions become ids; titles and categories name an item's tastes."""
-    n_users = int(events.users.max()) + 1
+def _table(config: GeneratorConfig, events: Events) -> pa.Table:
+    """Positions become ids."""
     columns = {
-        "user_id": _ids(config, "u", n_users, events.users),
+        "user_id": _ids(config, "u", int(events.users.max()) + 1, events.users),
         "item_id": _ids(config, "i", config.n_items, events.items),
         "timestamp": pa.array(events.times),
     }
     if events.ratings is not None:
         columns["weight"] = pa.array(events.ratings)
+    return pa.table(columns)
+
+
+def _described(config: GeneratorConfig, latent: Latent) -> tuple[dict[Id, str], dict[Id, tuple[str, ...]]]:
+    """Titles and categories, which name an item's tastes."""
     titles: dict[Id, str] = {}
     categories: dict[Id, tuple[str, ...]] = {}
     for place, (item, tastes) in enumerate(zip(_names(config, "i", config.n_items), latent.item_tastes.tolist(), strict=True)):
         named = [str(taste + 1) for taste in tastes if taste >= 0]
         titles[item] = f"Item {place + 1} of taste {' and '.join(named)}"
         categories[item] = tuple(f"taste {name}" for name in named)
-    return RawData(pa.table(columns), titles, categories)
+    return titles, categories
 
 
 def _names(config: GeneratorConfig, letter: str, n: int) -> list[Id]:
