@@ -15,7 +15,7 @@ from recsys_ae.errors import ConfigError, RecsysError
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 registry_app = typer.Typer(no_args_is_help=True, help="The versions of models on disk.")
 app.add_typer(registry_app, name="registry")
-datasets_app = typer.Typer(help="The data sets known by name: list, show one, fetch a public one.")
+datasets_app = typer.Typer(help="The data sets known by name: list, show one, fetch a public one, generate one.")
 app.add_typer(datasets_app, name="datasets")
 
 FILE_WIDTH = 120  # where nobody's terminal says how wide a line may be
@@ -163,7 +163,7 @@ def models(as_json: AsJson = False) -> None:
 
 @datasets_app.callback(invoke_without_command=True)
 def datasets(context: typer.Context, as_json: AsJson = False) -> None:
-    """The data sets known by name: list them, show one, fetch a public one."""
+    """The data sets known by name: list them, show one, fetch a public one, generate one."""
     if context.invoked_subcommand is not None:
         return
     from recsys_ae.datasets import descriptions
@@ -207,6 +207,38 @@ def datasets_fetch(
     out.print(f"{name}: {counts} in {told['folder']}", markup=False, highlight=False, soft_wrap=True)
     for each in told["source"]:
         out.print(f"checked {each['name']}: {each['how']}", markup=False, highlight=False, soft_wrap=True)
+
+
+@datasets_app.command("generate")
+def datasets_generate(
+    preset: Annotated[str, typer.Argument(help="synthetic, ml-1m-like, ml-20m-like or gowalla-like.", show_default=False)],
+    log: Annotated[
+        Path, typer.Option("--out", help="The log: .csv, .tsv, .jsonl or .parquet, also .gz, .zst.", show_default=False)
+    ],
+    items: Annotated[Path | None, typer.Option("--items", help="Titles and categories, a file of the same kinds.")] = None,
+    truth: Annotated[Path | None, typer.Option("--truth", help="What was planted, a Parquet file.")] = None,
+    n_users: Annotated[int | None, typer.Option("--users", help="Genuine users.")] = None,
+    n_items: Annotated[int | None, typer.Option("--items-count", help="Items.")] = None,
+    n_interactions: Annotated[int | None, typer.Option("--interactions", help="Interactions of all genuine users.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed, another world.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE: any parameter of docs/generator.md.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Generate a log of latent tastes, its items, and the planted truth."""
+    from pipelines.generate import configured, write_world
+
+    sizes = {"n_users": n_users, "n_items": n_items, "n_interactions": n_interactions, "seed": seed}
+    done = write_world(configured(preset, sizes, settings or ()), log, items, truth)
+    if as_json:
+        print_json(done)
+        return
+    out.print(
+        f"{done['interactions']:,} interactions of {done['users']:,} users with {done['items']:,} items, seed {done['seed']}"
+    )
+    if done["noise"] or done["attackers"]:
+        out.print(f"planted: {done['noise']:,} interactions of noise, {done['attackers']:,} attackers")
+    for path in done["written"]:
+        out.print(f"written to {path}")
 
 
 @app.command()

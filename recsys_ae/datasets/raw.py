@@ -3,12 +3,15 @@
 import glob
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from recsys_ae.cleaning import Cleaning
 from recsys_ae.ids import Id
-from recsys_ae.log import InteractionLog, read_log
+
+if TYPE_CHECKING:
+    from recsys_ae.cleaning import Cleaning
+    from recsys_ae.log import InteractionLog
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,10 @@ class RawData:
     categories: dict[Id, tuple[str, ...]]
     given: tuple[Path, Path] | None = None
 
-    def clean(self, cleaning: Cleaning, into: Path | None = None, memory_limit: int | None = None) -> InteractionLog:
+    def clean(self, cleaning: "Cleaning", into: Path | None = None, memory_limit: int | None = None) -> "InteractionLog":
         """The clean log of all events; the arguments are those of `read_log`."""
+        from recsys_ae.log import InteractionLog, read_log  # which brings DuckDB
+
         if isinstance(self.events, tuple):
             paths = [glob.escape(str(path)) for path in self.events]
             return read_log(paths, cleaning=cleaning, into=into, memory_limit=memory_limit)

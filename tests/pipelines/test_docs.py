@@ -10,6 +10,7 @@ import pytest
 from pipelines.__main__ import app, datasets_app, registry_app
 from pipelines.config import LogSection, SplitSection, load_config, make_config
 from recsys_ae.datasets import CATALOGUE
+from recsys_ae.datasets.generator import PRESETS, Attack, GeneratorConfig
 from recsys_ae.models import MODELS
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +38,14 @@ def test_every_command_is_in_the_readme_or_the_changelog() -> None:
         assert re.search(rf"(recsys-ae |`){name}\b", text), name
         assert command.callback.__doc__
     assert {c.name for c in registry_app.registered_commands} == {"list", "show", "promote", "rollback"}
+
+
+def test_every_preset_and_parameter_of_the_generator_is_documented() -> None:
+    text = (ROOT / "docs/generator.md").read_text()
+    for name in (*PRESETS, *GeneratorConfig.model_fields):
+        assert re.search(rf"`{name}`|generate {name}\b", text), name
+    for name in Attack.model_fields:
+        assert re.search(rf"\b{name}\b", text), name
 
 
 def test_the_configuration_of_the_readme_is_valid() -> None:
@@ -67,7 +76,8 @@ def test_every_public_set_is_documented_with_address_terms_counts_and_command() 
         assert all(said in sections[name] for said in (public.home, public.licence.url, f"`recsys-ae datasets fetch {name}`"))
     for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL):
         make_config(tomllib.loads(block))
-    assert {c.name for c in datasets_app.registered_commands} == {"show", "fetch"}
+    commands = {command.name for command in datasets_app.registered_commands}
+    assert commands == set(re.findall(r"recsys-ae datasets (\w+)", page + (ROOT / "docs/generator.md").read_text()))
 
 
 def test_every_key_of_a_log_is_documented() -> None:
