@@ -84,22 +84,6 @@ class Histories:
         indptr, indices = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32)
         return cls(indptr, indices, matrix.data.astype(np.float32), matrix.shape[1])
 
-    @classmethod
-    def from_pairs(
-        cls,
-        rows: NDArray[np.integer],
-        items: NDArray[np.integer],
-        weights: NDArray[np.floating],
-        times: Indices | None,
-        shape: tuple[int, int],
-    ) -> "Histories":
-        """From N pairs (row, item) in any order; within a row by time, ties in the order given."""
-        order = np.argsort(rows, kind="stable") if times is None else np.lexsort((times, rows))
-        indptr = np.zeros(shape[0] + 1, np.int64)
-        np.cumsum(np.bincount(rows, minlength=shape[0]), out=indptr[1:])
-        columns, values = items[order].astype(np.int32), weights[order].astype(np.float32)
-        return cls(indptr, columns, values, shape[1], None if times is None else times[order])
-
     def __len__(self) -> int:
         return len(self.indptr) - 1
 

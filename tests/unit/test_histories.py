@@ -111,14 +111,6 @@ def test_from_matrix_leaves_explicit_zeros_out_and_its_input_alone() -> None:
     assert matrix.nnz == 4
 
 
-def test_from_pairs_orders_by_time_and_keeps_ties_as_given() -> None:
-    rows, items = np.array([1, 0, 1, 1]), np.array([4, 3, 2, 1])
-    histories = Histories.from_pairs(rows, items, np.ones(4), np.array([5, 1, 5, 0]), (3, 5))
-    assert [histories.row(i).tolist() for i in range(3)] == [[3], [1, 4, 2], []]
-    untimed = Histories.from_pairs(rows, items, np.ones(4), None, (3, 5))
-    assert [untimed.row(i).tolist() for i in range(3)] == [[3], [4, 2, 1], []]
-
-
 def test_lengths_and_rows() -> None:
     histories = Histories.from_rows([[1, 1], [], [0]], 2)
     assert histories.lengths.tolist() == [2, 0, 1]
