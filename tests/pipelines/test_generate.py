@@ -132,4 +132,4 @@ def test_a_generated_data_set_runs_by_name() -> None:
     assert counts["read"] == preset("synthetic").n_interactions
     assert len(split.refit.items) == 300
     with pytest.raises(ConfigError, match="ml-20m-like, gowalla-like"):
-        make_config({"log": {"dataset": "ml-20m"}})
+        make_config({"log": {"dataset": "ml-2m-like"}})
