@@ -1,6 +1,7 @@
 """Arrow batches of a clean log: read in order, cut at users, ids turned into codes."""
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,16 @@ def read_batches(source: pa.Table | Path, rows: int = BATCH_ROWS, columns: list[
     else:
         with pq.ParquetFile(source) as file:
             yield from file.iter_batches(rows, columns=columns)
+
+
+def ahead(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same batches, each made in a thread of its own while the one before is used."""
+    with ThreadPoolExecutor(1) as maker:
+        iterator = iter(batches)
+        coming = maker.submit(next, iterator, None)
+        while (batch := coming.result()) is not None:
+            coming = maker.submit(next, iterator, None)
+            yield batch
 
 
 def whole_users(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

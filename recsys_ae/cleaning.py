@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys_ae.batches import BATCH_ROWS, Codes, read_batches, users_of, whole_users
+from recsys_ae.batches import BATCH_ROWS, Codes, ahead, read_batches, users_of, whole_users
 from recsys_ae.errors import LogError
 from recsys_ae.preprocessing import SECONDS_PER_DAY, Cleaned, Events, Preprocessing
 from recsys_ae.sources import one_row
@@ -61,7 +61,7 @@ def clean(
             raise LogError(f"{name}: no interaction is left of {staged.read} read; dropped: {causes}")
 
     require_some()
-    batches = _cleaned(whole_users(_sorted(con, staged, batch_rows)), cleaning, dropped)
+    batches = _cleaned(ahead(whole_users(_sorted(con, staged, batch_rows))), cleaning, dropped)
     if not cleaning.looks_at_items:
         least = cleaning.min_user_interactions
         stored = _store(_long_enough(batches, least, dropped) if least > 1 else batches, into, require_some)
@@ -237,7 +237,10 @@ def write_parquet(batches: Iterable[pa.RecordBatch], path: Path) -> None:
         writing: Future[None] | None = None
         for batch in batches:
             if file is None:
-                file = stack.enter_context(pq.ParquetWriter(path, batch.schema, compression="zstd", compression_level=1))
+                repeating = [name for name in batch.schema.names if name != "timestamp"]
+                file = stack.enter_context(
+                    pq.ParquetWriter(path, batch.schema, compression="zstd", compression_level=1, use_dictionary=repeating)
+                )
             if writing is not None:
                 writing.result()
             writing = writer.submit(file.write_batch, batch)

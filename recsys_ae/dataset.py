@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_ae.batches import BATCH_ROWS, Codes, users_of, whole_users
+from recsys_ae.batches import BATCH_ROWS, Codes, ahead, users_of, whole_users
 from recsys_ae.errors import DataError, LogError
 from recsys_ae.histories import Histories
 from recsys_ae.ids import Id, IdMap
@@ -90,7 +90,7 @@ def _indexed(log: "InteractionLog", preprocessing: Preprocessing) -> tuple[IdMap
     users: list[Id] = []
     lengths: list[NDArray[np.int64]] = []
     codes, start = Codes(), 0
-    for batch in whole_users(log.batches()):
+    for batch in ahead(whole_users(log.batches())):
         block = slice(start, start + len(batch))
         ids, counts = users_of(batch)
         users += ids

@@ -33,7 +33,7 @@ def connection(memory_limit: int | None = None) -> Iterator[duckdb.DuckDBPyConne
     """
     with tempfile.TemporaryDirectory(prefix="recsys-ae-") as folder:
         con = duckdb.connect(
-            f"{folder}/log.duckdb",
+            ":memory:" if memory_limit is None else f"{folder}/log.duckdb",  # both spill; a file also packs what it holds
             config={
                 "temp_directory": folder,
                 "autoinstall_known_extensions": False,

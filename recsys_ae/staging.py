@@ -189,7 +189,7 @@ def _guess_id(column: str, kind: str, texts: list[str], ids: IdMode) -> _Guess |
 def _guess_integer(column: str) -> _Guess:
     """Sure of integers written as DuckDB itself writes them."""
     value = f"try_cast({column} as bigint)"
-    return _Guess(value, f"{column} is not null and coalesce({value}::varchar != {column}, true)")
+    return _Guess(value, f"{value}::varchar is distinct from {column}")
 
 
 def _guess_time(column: str, kind: str, texts: list[str]) -> _Guess | None:
@@ -197,7 +197,10 @@ def _guess_time(column: str, kind: str, texts: list[str]) -> _Guess | None:
         return _Guess(f"{column}::bigint")
     if kind == "VARCHAR":
         if all(re.fullmatch(r"-?[0-9]+", text) for text in texts):
-            return _guess_integer(column)
+            guess = _guess_integer(column)
+            # Ten characters that make a number of ten digits, as seconds have them, leave no room for a fraction.
+            plain = f"strlen({column}) = 10 and {guess.expression} > 999999999"
+            return _Guess(guess.expression, f"case when {plain} then false else {guess.doubt} end")
         if any(re.fullmatch(r"[-+.0-9eE]+", text) and "-" not in text[1:] for text in texts):
             return None
         moment = f"try_cast({column} as timestamptz)"
