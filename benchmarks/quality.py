@@ -147,11 +147,12 @@ def measure(benchmark: Benchmark, entry: str, splits: dict[int, Split], referenc
 
 def merge(path: Path, head: dict[str, Any], entry: str, found: dict[str, Any]) -> None:
     """Put one entry into the set's file; the others stay. All of a file are of the same data and protocol."""
-    content = json.loads(path.read_text()) if path.exists() else head | {"entries": {}}
+    content = json.loads(path.read_text()) if path.exists() else head | {"not_measured": {}, "entries": {}}
     for key, value in head.items():
         if content[key] != value:
             raise SystemExit(f"{path}: its {key} is {content[key]}, this run's {value}; remove the file to begin anew")
     content["entries"][entry] = found
+    content["not_measured"].pop(entry, None)
     write_json(path, content)
 
 

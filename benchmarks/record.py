@@ -15,6 +15,7 @@ from recsys_ae.evaluation import Evaluation, evaluate, summarise
 from recsys_ae.models import MODELS
 from recsys_ae.split import Split
 from recsys_ae.training import FitRecord, RunContext
+from recsys_ae.training.run import Progress
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -63,13 +64,18 @@ def fit_and_judge(name: str, settings: dict[str, Any], split: Split, seed: int) 
     _forget_peak()
     begin = time.perf_counter()
     if not split.judged_after_refit or "patience" in type(config).model_fields:
-        record = model.fit(split.train.histories, validation=split.validation, run=RunContext(seed=seed))
+        run = RunContext(seed=seed, progress=_show)
+        record = model.fit(split.train.histories, validation=split.validation, run=run)
     if split.judged_after_refit:
-        run = RunContext(seed=seed, stop_after=record.best_epoch or None)
+        run = RunContext(seed=seed, progress=_show, stop_after=record.best_epoch or None)
         model.fit(split.refit.histories, validation=None, run=run)
     seconds = time.perf_counter() - begin
     peak = _peak()
     return Judged(evaluate(model, split.test), record, seconds, peak)
+
+
+def _show(progress: Progress) -> None:
+    print(f"  {progress}", file=sys.stderr, flush=True)
 
 
 def _forget_peak() -> None:

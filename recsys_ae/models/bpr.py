@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from recsys_ae.histories import Histories, Holdout
 from recsys_ae.models.base import ModelConfig, Recommender
+from recsys_ae.training.batches import Bags, DeviceHistories
 from recsys_ae.training.device import resolve_device
 from recsys_ae.training.run import FitRecord, RunContext
 
@@ -19,17 +20,19 @@ from recsys_ae.training.run import FitRecord, RunContext
 class BPRConfig(ModelConfig):
     """implicit's names in our spelling."""
 
-    factors: PositiveInt = 128
-    learning_rate: float = Field(0.05, gt=0)
-    regularisation: float = Field(0.01, ge=0)
+    factors: PositiveInt = 64
+    learning_rate: float = Field(0.01, gt=0)
+    regularisation: float = Field(0.002, ge=0)
     iterations: PositiveInt = 100
 
 
 class BPR(Recommender):
     """Item factors Y (I, F) and biases b (I,); a history becomes a user by the mean of its items' factors, weighted.
 
-    Each gradient step of a user (ibid., 5.1) adds the factors of an item met and takes away those of one not met, so the mean of
-    the items met points where the user's own vector would.
+    Each gradient step of a user (ibid., 5.1) adds the factors of an item met and takes away those of one not met, so the mean
+    of the items met points where the user's own vector would. It is shorter by a factor that is the same for all, found by
+    least squares over the training users; the biases are divided by it, so that they weigh against a mean what they weighed
+    against a user.
     """
 
     Config: ClassVar[type[ModelConfig]] = BPRConfig
@@ -50,11 +53,14 @@ class BPR(Recommender):
             random_state=run.seed,
         )
         engine.fit(csr_matrix((matrix.data, matrix.indices, matrix.indptr), matrix.shape), show_progress=False)
-        factors, bias = engine.item_factors[:, :-1], engine.item_factors[:, -1]  # a user's last factor is 1
+        factors, bias = torch.from_numpy(engine.item_factors).tensor_split([self.config.factors], dim=1)
+        users = torch.from_numpy(engine.user_factors)[:, : self.config.factors]  # the last of a user's factors is 1
+        means = mean_factors(DeviceHistories(train, factors.device).whole(), factors)
+        shortened = (means * users).sum() / means.square().sum().clamp_min(1e-12)
         device = resolve_device(run.device)
         self._tensors = {
-            "item_factors": torch.from_numpy(factors.copy()).to(device),
-            "item_bias": torch.from_numpy(bias.copy()).to(device),
+            "item_factors": factors.contiguous().to(device),
+            "item_bias": (bias[:, 0] / (shortened if shortened > 0 else 1)).to(device),
         }
         return FitRecord(
             best_epoch=self.config.iterations,
@@ -65,11 +71,7 @@ class BPR(Recommender):
 
     def _score(self, histories: Histories, items: Tensor | None) -> Tensor:
         factors, bias = self._tensors["item_factors"], self._tensors["item_bias"]
-        bags = self._bags(histories)
-        totals = bags.row_sums(bags.weights).clamp_min(1e-12)  # (B,)
-        users = F.embedding_bag(
-            bags.columns, factors, bags.offsets, mode="sum", per_sample_weights=bags.weights / totals[bags.rows]
-        )  # (B, F)
+        users = mean_factors(self._bags(histories), factors)
         if items is not None:
             items = items.to(factors.device)
             factors, bias = factors[items], bias[items]
@@ -77,3 +79,10 @@ class BPR(Recommender):
 
     def layout(self) -> dict[str, int | None]:
         return {"item_factors": 0, "item_bias": 0}
+
+
+def mean_factors(bags: Bags, factors: Tensor) -> Tensor:
+    """The mean of the factors (I, F) of each row's items, weighted, (B, F); 0 for an empty row."""
+    totals = bags.row_sums(bags.weights)
+    shares = bags.weights / totals[bags.rows]
+    return F.embedding_bag(bags.columns, factors, bags.offsets, mode="sum", per_sample_weights=shares)

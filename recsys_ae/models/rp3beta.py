@@ -17,9 +17,9 @@ BLOCK = 1024  # items whose walks are held at once
 class RP3BetaConfig(ModelConfig):
     """Defaults chosen on validation users; see docs/experiments.md."""
 
-    alpha: float = Field(0.8, gt=0)  # exponent of each step's probability
-    beta: float = Field(0.4, ge=0)  # exponent of the popularity that a walk's end is divided by
-    neighbours: PositiveInt = 100  # of each item
+    alpha: float = Field(0.7, gt=0)  # exponent of each step's probability
+    beta: float = Field(0.3, ge=0)  # exponent of the popularity that a walk's end is divided by
+    neighbours: PositiveInt = 200  # of each item
 
 
 class RP3Beta(ItemNeighbours):
