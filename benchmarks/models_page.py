@@ -30,11 +30,11 @@ def table(result: dict[str, Any]) -> str:
     reference = result["reference"]
     less = [f"{metrics[0]} less that of `{reference}`"] if reference else []
     head = ["model", *metrics, *less, "epoch", "fit", "peak memory"]
-    entries = sorted(result["entries"].items(), key=lambda pair: -_mean(pair[1], metrics[0]))
+    entries = sorted(result["entries"].items(), key=lambda pair: -mean(pair[1], metrics[0]))
     rows = [head, ["---"] * len(head)]
     for name, entry in entries:
         runs = list(entry["seeds"].values())
-        own = [f"`{name}`"] + [f"{_mean(entry, m):.4f}" for m in metrics]
+        own = [f"`{name}`"] + [f"{mean(entry, m):.4f}" for m in metrics]
         if reference:
             own.append("" if name == reference else f"{fmean(r['less_reference'][metrics[0]]['mean'] for r in runs):+.4f}")
         epochs = [r["best_epoch"] for r in runs]
@@ -61,7 +61,7 @@ def caption(result: dict[str, Any]) -> str:
     return f"{'; '.join(said)}. `python -m benchmarks.quality {result['set']}`"
 
 
-def _mean(entry: dict[str, Any], metric: str) -> float:
+def mean(entry: dict[str, Any], metric: str) -> float:
     return fmean(run["metrics"][metric] for run in entry["seeds"].values())
 
 

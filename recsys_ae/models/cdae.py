@@ -20,6 +20,7 @@ class CDAEConfig(AutoencoderConfig):
     dropout: float = Field(0.5, ge=0, lt=1)  # q of 3.1
     target: Literal["all", "dropped"] = "all"
     tied: bool = False
+    learning_rate: float = Field(5e-4, gt=0)
     loss: Literal["logistic", "squared"] = "squared"  # of 3.3
 
 

@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
@@ -61,6 +61,12 @@ def scaled(matrix: csr_array, rows: NDArray[np.float64]) -> csr_array:
     return csr_array((matrix.data * np.repeat(rows, np.diff(matrix.indptr)), matrix.indices, matrix.indptr), matrix.shape)
 
 
+def inverse(values: ArrayLike) -> NDArray[np.float64]:
+    """1 / values, and 0 for 0."""
+    wide = np.asarray(values, np.float64)
+    return np.divide(1.0, wide, out=np.zeros_like(wide), where=wide > 0)
+
+
 def sparse_rows(rows: Tensor, columns: Tensor, weights: Tensor, n_rows: int) -> SparseRows:
     """The sparse matrix of N entries (row, column, weight) in any order; in a row they keep the order given."""
     order = rows.argsort(stable=True)
@@ -94,15 +100,19 @@ class NeighbourModel(Recommender):
 
 
 class ItemNeighbours(NeighbourModel):
-    """Score of an item: the weights in the history of the item's K neighbours, times their similarities.
+    """Score of an item: the weights in the history of the item's K neighbours, times their similarities, plus a bias.
 
-    Kept are `neighbours` (I, K) and `similarities` (I, K), short rows padded with similarity 0. The index holds them by
-    neighbour, so that a history is scored by the rows of its own items and not by those of the whole catalogue.
+    Kept are `neighbours` (I, K) and `similarities` (I, K), short rows padded with similarity 0, and `bias` (I,). The index
+    holds them by neighbour, so that a history is scored by the rows of its own items, not by those of the whole catalogue.
     """
 
     @abstractmethod
     def _similarity(self, train: csr_array) -> csr_array:
         """Row i: the neighbours of item i, at most K, with their similarities."""
+
+    def _bias(self, train: csr_array, similarity: csr_array) -> NDArray[np.float64]:
+        """What is added to every score, (I,)."""
+        return np.zeros(self.n_items)
 
     @property
     @abstractmethod
@@ -117,7 +127,8 @@ class ItemNeighbours(NeighbourModel):
         similarities = torch.zeros(neighbours.shape)
         neighbours[rows, places] = torch.from_numpy(found.indices.astype("int32"))
         similarities[rows, places] = torch.from_numpy(found.data.astype("float32"))
-        return {"neighbours": neighbours, "similarities": similarities}
+        bias = torch.from_numpy(self._bias(train, found)).float()
+        return {"neighbours": neighbours, "similarities": similarities, "bias": bias}
 
     def _index(self) -> None:
         similarities = self._tensors["similarities"]
@@ -126,8 +137,8 @@ class ItemNeighbours(NeighbourModel):
         self._by_neighbour = sparse_rows(neighbours, items, similarities[items, places], self.n_items)
 
     def _score(self, histories: Histories, items: Tensor | None) -> Tensor:
-        scores = product(self._bags(histories), self._by_neighbour, self.n_items)
+        scores = product(self._bags(histories), self._by_neighbour, self.n_items) + self._tensors["bias"]
         return scores if items is None else scores[:, items.to(scores.device)]
 
     def layout(self) -> dict[str, int | None]:
-        return {"neighbours": 0, "similarities": 0}
+        return {"neighbours": 0, "similarities": 0, "bias": 0}

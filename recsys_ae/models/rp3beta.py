@@ -3,13 +3,11 @@ Updatable, Accurate, Diverse, and Scalable Recommendations for Interactive Appli
 
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, PositiveInt
 from scipy.sparse import csr_array, vstack
 
 from recsys_ae.models.base import ModelConfig
-from recsys_ae.models.neighbours import ItemNeighbours, scaled, strongest, without_diagonal
+from recsys_ae.models.neighbours import ItemNeighbours, inverse, scaled, strongest, without_diagonal
 
 BLOCK = 1024  # items whose walks are held at once
 
@@ -50,18 +48,12 @@ class RP3Beta(ItemNeighbours):
             )  # the walks that end in these items, by their beginning
             ends.sort_indices()
             kept = strongest(without_diagonal(ends, start), self.config.neighbours)
-            blocks.append(scaled(kept, _inverse(popularity[start : start + BLOCK] ** self.config.beta)))
+            blocks.append(scaled(kept, inverse(popularity[start : start + BLOCK] ** self.config.beta)))
         walks = csr_array(vstack(blocks))  # by end
-        return csr_array(scaled(walks.T.tocsr(), _inverse(walks.sum(0))).T.tocsr())
+        return csr_array(scaled(walks.T.tocsr(), inverse(walks.sum(0))).T.tocsr())
 
 
 def _probabilities(matrix: csr_array, alpha: float) -> csr_array:
     """Rows divided by their sum, each entry to the power of alpha, in float64."""
-    shares = scaled(matrix, _inverse(matrix.sum(1)))
+    shares = scaled(matrix, inverse(matrix.sum(1)))
     return csr_array((shares.data**alpha, shares.indices, shares.indptr), shares.shape)
-
-
-def _inverse(values: ArrayLike) -> NDArray[np.float64]:
-    """1 / values, and 0 for 0."""
-    wide = np.asarray(values, np.float64)
-    return np.divide(1.0, wide, out=np.zeros_like(wide), where=wide > 0)

@@ -27,16 +27,21 @@ def weighed(x: np.ndarray, similarity: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "tfidf", "bm25"])
+@pytest.mark.parametrize("score", ["sum", "average"])
 @pytest.mark.parametrize("k", [3, 29])
-def test_scores_are_the_similarities_of_the_nearest_items(similarity: str, k: int) -> None:
+def test_scores_are_the_similarities_of_the_nearest_items(similarity: str, k: int, score: str) -> None:
     train, histories = ragged(0, 80, 30, longest=20), ragged(1, 9, 30)
     left, right = weighed(train.matrix.toarray().astype(np.float64), similarity)
-    expected = histories.matrix.toarray() @ best_only(left.T @ right, k).T
-    scores = fitted("item_knn", train, similarity=similarity, neighbours=k).score(histories)
+    nearest, x = best_only(left.T @ right, k), histories.matrix.toarray()
+    expected = x @ nearest.T
+    if score == "average":
+        means = train.matrix.toarray().mean(0)
+        expected = means + (x - means) @ nearest.T / nearest.sum(1)
+    scores = fitted("item_knn", train, similarity=similarity, neighbours=k, score=score).score(histories)
     np.testing.assert_allclose(scores.numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_an_item_without_neighbours_scores_zero() -> None:
-    model = fitted("item_knn", Histories.from_rows([[0, 1], [0, 1, 2], [3]], 5))
+    model = fitted("item_knn", Histories.from_rows([[0, 1], [0, 1, 2], [3]], 5), score="sum")
     assert model.score(Histories.from_rows([[3], [4], [0, 3]], 5))[:, 3:].eq(0).all()
     assert model.tensors()["neighbours"].shape == (5, 5)  # never more than there are items
