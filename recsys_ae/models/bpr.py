@@ -1,7 +1,6 @@
 """BPR: matrix factorisation that ranks what was met before what was not (Rendle et al. 2009, Bayesian Personalized Ranking
 from Implicit Feedback), fitted by implicit; histories are folded in by us."""
 
-import time
 from typing import ClassVar
 
 import torch
@@ -10,11 +9,9 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch.nn import functional as F
 
-from recsys_ae.histories import Histories, Holdout
-from recsys_ae.models.base import ModelConfig, Recommender
+from recsys_ae.histories import Histories
+from recsys_ae.models.base import DirectRecommender, ModelConfig
 from recsys_ae.training.batches import Bags, DeviceHistories
-from recsys_ae.training.device import resolve_device
-from recsys_ae.training.run import FitRecord, RunContext
 
 
 class BPRConfig(ModelConfig):
@@ -26,7 +23,7 @@ class BPRConfig(ModelConfig):
     iterations: PositiveInt = 100
 
 
-class BPR(Recommender):
+class BPR(DirectRecommender):
     """Item factors Y (I, F) and biases b (I,); a history becomes a user by the mean of its items' factors, weighted.
 
     Each gradient step of a user (ibid., 5.1) adds the factors of an item met and takes away those of one not met, so the mean
@@ -38,36 +35,27 @@ class BPR(Recommender):
     Config: ClassVar[type[ModelConfig]] = BPRConfig
     config: BPRConfig
 
-    def fit(self, train: Histories, *, validation: Holdout | None, run: RunContext) -> FitRecord:
-        self._require_width(train)
+    @property
+    def _iterations(self) -> int:
+        return self.config.iterations
+
+    def _learn(self, train: Histories, seed: int) -> dict[str, Tensor]:
         from implicit.cpu.bpr import BayesianPersonalizedRanking  # slow to import, and absent where only autoencoders are used
 
-        begin = time.perf_counter()
-        matrix = train.matrix
         engine = BayesianPersonalizedRanking(
             factors=self.config.factors,
             learning_rate=self.config.learning_rate,
             regularization=self.config.regularisation,
             iterations=self.config.iterations,
             num_threads=1,  # several write over each other, each time in another order
-            random_state=run.seed,
+            random_state=seed,
         )
-        engine.fit(csr_matrix((matrix.data, matrix.indices, matrix.indptr), matrix.shape), show_progress=False)
+        engine.fit(csr_matrix(train.matrix), show_progress=False)
         factors, bias = torch.from_numpy(engine.item_factors).tensor_split([self.config.factors], dim=1)
         users = torch.from_numpy(engine.user_factors)[:, : self.config.factors]  # the last of a user's factors is 1
         means = mean_factors(DeviceHistories(train, factors.device).whole(), factors)
         shortened = (means * users).sum() / means.square().sum().clamp_min(1e-12)
-        device = resolve_device(run.device)
-        self._tensors = {
-            "item_factors": factors.contiguous().to(device),
-            "item_bias": (bias[:, 0] / (shortened if shortened > 0 else 1)).to(device),
-        }
-        return FitRecord(
-            best_epoch=self.config.iterations,
-            epochs=self.config.iterations,
-            device=str(device),
-            seconds={"training": time.perf_counter() - begin},
-        )
+        return {"item_factors": factors.contiguous(), "item_bias": bias[:, 0] / (shortened if shortened > 0 else 1)}
 
     def _score(self, histories: Histories, items: Tensor | None) -> Tensor:
         factors, bias = self._tensors["item_factors"], self._tensors["item_bias"]

@@ -1,6 +1,5 @@
 """EASE: a linear autoencoder without self-similarity, in closed form (Steck 2019, Embarrassingly Shallow Autoencoders)."""
 
-import time
 from typing import ClassVar
 
 import numpy as np
@@ -12,10 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recsys_ae.errors import ModelError
-from recsys_ae.histories import Histories, Holdout
-from recsys_ae.models.base import ModelConfig, Recommender
-from recsys_ae.training.device import resolve_device
-from recsys_ae.training.run import FitRecord, RunContext
+from recsys_ae.histories import Histories
+from recsys_ae.models.base import DirectRecommender, ModelConfig
 
 BLOCK = 1024  # rows of the item-item matrix worked on at once
 
@@ -26,19 +23,14 @@ class EASEConfig(ModelConfig):
     regularisation: float = Field(500.0, gt=0)  # lambda of eq. 3
 
 
-class EASE(Recommender):
+class EASE(DirectRecommender):
     """B = -P / diag(P) with a zero diagonal, P = (X'X + lambda I)^-1 (eq. 8); scores = x B. B is (I, I)."""
 
     Config: ClassVar[type[ModelConfig]] = EASEConfig
     config: EASEConfig
 
-    def fit(self, train: Histories, *, validation: Holdout | None, run: RunContext) -> FitRecord:
-        self._require_width(train)
-        begin = time.perf_counter()
-        weights = item_weights(train, self.config.regularisation)
-        device = resolve_device(run.device)
-        self._tensors = {"weights": torch.from_numpy(weights).to(device)}
-        return FitRecord(device=str(device), seconds={"training": time.perf_counter() - begin})
+    def _learn(self, train: Histories, seed: int) -> dict[str, Tensor]:
+        return {"weights": torch.from_numpy(item_weights(train, self.config.regularisation))}
 
     def _score(self, histories: Histories, items: Tensor | None) -> Tensor:
         weights = self._tensors["weights"]

@@ -41,7 +41,7 @@ class ItemKNN(ItemNeighbours):
             "tfidf": lambda by_item: implicit.normalize(implicit.tfidf_weight(by_item)),
             "bm25": lambda by_item: implicit.bm25_weight(by_item, K1=1.2, B=0.75),
         }
-        by_item = csr_matrix((train.data.astype("float64"), train.indices, train.indptr), train.shape).T
+        by_item = csr_matrix(train.astype("float64")).T
         engine = implicit.ItemItemRecommender(K=self.config.neighbours + 1)  # the item itself is one of them
         engine.fit(csr_matrix(weigh[self.config.similarity](by_item).T), show_progress=False)
         similarity = csr_array(engine.similarity)

@@ -1,6 +1,5 @@
 """What the neighbour models share: who is kept as a neighbour, and scores by a sparse product in bounded memory."""
 
-import time
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Self
@@ -11,11 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from recsys_ae.histories import Histories, Holdout
-from recsys_ae.models.base import Recommender
+from recsys_ae.histories import Histories
+from recsys_ae.models.base import DirectRecommender
 from recsys_ae.training.batches import Bags, SparseRows
-from recsys_ae.training.device import resolve_device
-from recsys_ae.training.run import FitRecord, RunContext
 
 PRODUCTS = 2**22  # of two stored entries, held at once
 
@@ -75,23 +72,12 @@ def sparse_rows(rows: Tensor, columns: Tensor, weights: Tensor, n_rows: int) -> 
     return SparseRows(indptr, columns[order].int(), weights[order])
 
 
-class NeighbourModel(Recommender):
-    """A model without iterations, whose scoring reads an index that is made from the saved tensors once."""
-
-    @abstractmethod
-    def _learn(self, train: csr_array) -> dict[str, Tensor]:
-        """What is saved, on the CPU."""
+class NeighbourModel(DirectRecommender):
+    """A model whose scoring reads an index that is made from the saved tensors once."""
 
     @abstractmethod
     def _index(self) -> None:
         """Derive what scoring reads from the tensors, on their device."""
-
-    def fit(self, train: Histories, *, validation: Holdout | None, run: RunContext) -> FitRecord:
-        self._require_width(train)
-        begin = time.perf_counter()
-        device = resolve_device(run.device)
-        self.restore({name: tensor.to(device) for name, tensor in self._learn(train.matrix).items()})
-        return FitRecord(device=str(device), seconds={"training": time.perf_counter() - begin})
 
     def restore(self, tensors: Mapping[str, Tensor]) -> Self:
         super().restore(tensors)
@@ -119,15 +105,15 @@ class ItemNeighbours(NeighbourModel):
     def _most(self) -> int:
         """K."""
 
-    def _learn(self, train: csr_array) -> dict[str, Tensor]:
-        found = self._similarity(train)
+    def _learn(self, train: Histories, seed: int) -> dict[str, Tensor]:
+        found = self._similarity(train.matrix)
         rows = np.repeat(np.arange(self.n_items), np.diff(found.indptr))
         places = np.arange(len(rows)) - found.indptr[rows]
         neighbours = torch.zeros(self.n_items, min(self._most, self.n_items), dtype=torch.int32)
         similarities = torch.zeros(neighbours.shape)
         neighbours[rows, places] = torch.from_numpy(found.indices.astype("int32"))
         similarities[rows, places] = torch.from_numpy(found.data.astype("float32"))
-        bias = torch.from_numpy(self._bias(train, found)).float()
+        bias = torch.from_numpy(self._bias(train.matrix, found)).float()
         return {"neighbours": neighbours, "similarities": similarities, "bias": bias}
 
     def _index(self) -> None:

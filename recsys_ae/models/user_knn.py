@@ -5,7 +5,6 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 from pydantic import Field, PositiveInt
-from scipy.sparse import csr_array
 from torch import Tensor
 
 from recsys_ae.histories import Histories
@@ -34,8 +33,8 @@ class UserKNN(NeighbourModel):
     Config: ClassVar[type[ModelConfig]] = UserKNNConfig
     config: UserKNNConfig
 
-    def _learn(self, train: csr_array) -> dict[str, Tensor]:
-        by_item = train.T.tocsr()
+    def _learn(self, train: Histories, seed: int) -> dict[str, Tensor]:
+        by_item = train.matrix.T.tocsr()
         return {
             "counts": torch.from_numpy(np.diff(by_item.indptr).astype("int64")),
             "users": torch.from_numpy(by_item.indices.astype("int32")),
