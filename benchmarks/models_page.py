@@ -29,7 +29,7 @@ def table(result: dict[str, Any]) -> str:
     metrics = [m for m in result["metrics"] if m not in ("capped_recall@50",)]
     reference = result["reference"]
     less = [f"{metrics[0]} less that of `{reference}`"] if reference else []
-    head = ["model", *metrics, *less, "epoch", "fit", "peak memory"]
+    head = ["model", *metrics, *less, "epoch", "CPU time of the fit", "peak memory"]
     entries = sorted(result["entries"].items(), key=lambda pair: -mean(pair[1], metrics[0]))
     rows = [head, ["---"] * len(head)]
     for name, entry in entries:
@@ -39,7 +39,7 @@ def table(result: dict[str, Any]) -> str:
             own.append("" if name == reference else f"{fmean(r['less_reference'][metrics[0]]['mean'] for r in runs):+.4f}")
         epochs = [r["best_epoch"] for r in runs]
         own.append("" if not any(epochs) else _range(epochs))
-        own.append(f"{fmean(r['fit_seconds'] for r in runs):,.1f} s")
+        own.append(f"{fmean(r['cpu_seconds'] for r in runs):,.1f} s")
         own.append(f"{max(r['peak_bytes'] for r in runs) / 2**20:,.0f} MiB")
         rows.append(own)
     rows += [[f"`{name}`", f"not measured: {why}", *[""] * (len(head) - 2)] for name, why in result["not_measured"].items()]

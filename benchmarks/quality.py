@@ -129,6 +129,7 @@ def as_json(judged: Judged, metrics: tuple[str, ...]) -> dict[str, Any]:
         "epochs": judged.record.epochs,
         "precision": judged.record.precision,
         "fit_seconds": round(judged.fit_seconds, 2),
+        "cpu_seconds": round(judged.cpu_seconds, 2),
         "peak_bytes": judged.peak_bytes,
     }
 

@@ -49,6 +49,7 @@ class Judged:
     evaluation: Evaluation
     record: FitRecord
     fit_seconds: float
+    cpu_seconds: float  # of the fit, all threads together: what it took, however busy the machine was
     peak_bytes: int | None
 
 
@@ -62,16 +63,16 @@ def fit_and_judge(name: str, settings: dict[str, Any], split: Split, seed: int) 
     model = MODELS[name](config, len(split.train.items))
     record = FitRecord()
     _forget_peak()
-    begin = time.perf_counter()
+    begin, cpu_begin = time.perf_counter(), time.process_time()
     if not split.judged_after_refit or "patience" in type(config).model_fields:
         run = RunContext(seed=seed, progress=_show)
         record = model.fit(split.train.histories, validation=split.validation, run=run)
     if split.judged_after_refit:
         run = RunContext(seed=seed, progress=_show, stop_after=record.best_epoch or None)
         model.fit(split.refit.histories, validation=None, run=run)
-    seconds = time.perf_counter() - begin
+    seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin
     peak = _peak()
-    return Judged(evaluate(model, split.test), record, seconds, peak)
+    return Judged(evaluate(model, split.test), record, seconds, cpu_seconds, peak)
 
 
 def _show(progress: Progress) -> None:

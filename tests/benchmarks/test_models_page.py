@@ -19,6 +19,7 @@ def result(reference: str | None = "ease") -> dict[str, Any]:
             "metrics": {"ndcg@100": 0.1 * n, "coverage@10": 0.5},
             "best_epoch": n,
             "fit_seconds": 2.0,
+            "cpu_seconds": 3.0,
             "peak_bytes": 2**20,
             "less_reference": {"ndcg@100": {"mean": 0.1 * n - 0.3, "se": 0.0}},
         }
