@@ -1,20 +1,21 @@
-"""What every benchmark shares: fit and judge models on a split, compare pairwise by user, write a dated result."""
+"""What every benchmark shares: about the run, fit and judge models on a split, compare pairwise by user, write a result."""
 
 import json
 import platform
 import sys
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from recsys_ae.evaluation import Evaluation, evaluate, summarise
 from recsys_ae.models import MODELS
 from recsys_ae.split import Split
-from recsys_ae.training import RunContext
+from recsys_ae.training import FitRecord, RunContext
+from recsys_ae.training.run import Progress
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -30,14 +31,66 @@ def processor() -> str:
     return f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads"
 
 
-def fit_and_judge(name: str, settings: dict[str, Any], split: Split, seed: int) -> tuple[Evaluation, dict[str, Any]]:
-    """One model fitted on the training part and judged on the test users, with its costs."""
-    model = MODELS[name](MODELS[name].Config(**settings), len(split.train.items))
-    begin = time.perf_counter()
-    record = model.fit(split.train.histories, validation=split.validation, run=RunContext(seed=seed))
-    seconds = time.perf_counter() - begin
-    costs = {"fit_seconds": round(seconds, 2), "best_epoch": record.best_epoch, "precision": record.precision}
-    return evaluate(model, split.test), costs
+def about(name: str) -> dict[str, str]:
+    """Date, machine, versions and command of this run."""
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": processor(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "command": " ".join(["python -m", f"benchmarks.{name}", *(Path(a).name if "/" in a else a for a in sys.argv[1:])]),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A model on the test users of one split, with what fitting it took."""
+
+    evaluation: Evaluation
+    record: FitRecord
+    fit_seconds: float
+    cpu_seconds: float  # of the fit, all threads together: what it took, however busy the machine was
+    peak_bytes: int | None
+
+
+def fit_and_judge(name: str, settings: dict[str, Any], split: Split, seed: int) -> Judged:
+    """One model fitted on the training part and judged on the test users; refitted on whole rows where the protocol asks.
+
+    The refit takes the number of epochs that early stopping found, and its time counts; a model without early stopping is
+    fitted on the whole rows alone.
+    """
+    config = MODELS[name].Config(**settings)
+    model = MODELS[name](config, len(split.train.items))
+    record = FitRecord()
+    _forget_peak()
+    begin, cpu_begin = time.perf_counter(), time.process_time()
+    if not split.judged_after_refit or "patience" in type(config).model_fields:
+        run = RunContext(seed=seed, progress=_show)
+        record = model.fit(split.train.histories, validation=split.validation, run=run)
+    if split.judged_after_refit:
+        run = RunContext(seed=seed, progress=_show, stop_after=record.best_epoch or None)
+        model.fit(split.refit.histories, validation=None, run=run)
+    seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin
+    peak = _peak()
+    return Judged(evaluate(model, split.test), record, seconds, cpu_seconds, peak)
+
+
+def _show(progress: Progress) -> None:
+    print(f"  {progress}", file=sys.stderr, flush=True)
+
+
+def _forget_peak() -> None:
+    """Let the kernel count this process' peak memory from now on, where it can."""
+    counter = Path("/proc/self/clear_refs")
+    if counter.exists():
+        counter.write_text("5")
+
+
+def _peak() -> int | None:
+    """The most bytes that this process has held since, None where nobody counts."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)
 
 
 def paired(ours: Evaluation, reference: Evaluation, metric: str) -> dict[str, float]:
@@ -46,29 +99,17 @@ def paired(ours: Evaluation, reference: Evaluation, metric: str) -> dict[str, fl
     return {"mean": round(score.mean, 5), "se": round(score.se or 0.0, 5)}
 
 
-def table(rows: dict[str, dict[int, Evaluation]], metrics: tuple[str, ...]) -> dict[str, Any]:
-    """Mean over seeds of each metric, and the figure of each seed."""
-    found: dict[str, Any] = {}
-    for name, by_seed in rows.items():
-        found[name] = {}
-        for metric in metrics:
-            values = {seed: round(e.scores[metric].mean, 5) for seed, e in by_seed.items()}
-            found[name][metric] = {"mean": round(float(np.mean(list(values.values()))), 5), "by_seed": values}
-    return found
-
-
 def write(name: str, content: dict[str, Any]) -> Path:
     """`results/NAME-DATE.json`."""
-    RESULTS.mkdir(exist_ok=True)
-    now = datetime.now(UTC)
-    path = RESULTS / f"{name}-{now:%Y-%m-%d}.json"
-    about = {
-        "date": f"{now:%Y-%m-%d}",
-        "machine": processor(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "command": " ".join(["python -m", f"benchmarks.{name}", *(Path(a).name if "/" in a else a for a in sys.argv[1:])]),
-    }
-    path.write_text(json.dumps(about | content, indent=1) + "\n")
+    facts = about(name)
+    return write_json(RESULTS / f"{name}-{facts['date']}.json", facts | content)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> Path:
+    """The result file, written whole or not at all."""
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.replace(path)
     print(f"written to {path}")
     return path

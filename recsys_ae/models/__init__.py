@@ -1,16 +1,28 @@
 """The models. A new one is one file, one line here, and one heading in docs/models.md."""
 
 from recsys_ae.models.als import ALS
+from recsys_ae.models.autorec import AutoRec
 from recsys_ae.models.base import Latent, LatentRecommender, ModelConfig, Recommender
+from recsys_ae.models.bpr import BPR
+from recsys_ae.models.cdae import CDAE
 from recsys_ae.models.ease import EASE
+from recsys_ae.models.item_knn import ItemKNN
 from recsys_ae.models.mult_dae import MultDAE
 from recsys_ae.models.mult_vae import MultVAE
 from recsys_ae.models.popularity import Popularity
+from recsys_ae.models.rp3beta import RP3Beta
+from recsys_ae.models.user_knn import UserKNN
 
 MODELS: dict[str, type[Recommender]] = {
     "popularity": Popularity,
     "als": ALS,
+    "bpr": BPR,
+    "item_knn": ItemKNN,
+    "user_knn": UserKNN,
+    "rp3beta": RP3Beta,
     "ease": EASE,
+    "autorec": AutoRec,
+    "cdae": CDAE,
     "mult_dae": MultDAE,
     "mult_vae": MultVAE,
 }

@@ -1,6 +1,5 @@
 """ALS: weighted matrix factorisation (Hu, Koren, Volinsky 2008), fitted by implicit; histories are folded in by us."""
 
-import time
 from typing import ClassVar
 
 import torch
@@ -8,10 +7,8 @@ from pydantic import Field, PositiveInt
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from recsys_ae.histories import Histories, Holdout
-from recsys_ae.models.base import ModelConfig, Recommender
-from recsys_ae.training.device import resolve_device
-from recsys_ae.training.run import FitRecord, RunContext
+from recsys_ae.histories import Histories
+from recsys_ae.models.base import DirectRecommender, ModelConfig
 
 
 class ALSConfig(ModelConfig):
@@ -23,38 +20,30 @@ class ALSConfig(ModelConfig):
     iterations: PositiveInt = 15
 
 
-class ALS(Recommender):
+class ALS(DirectRecommender):
     """Only the item factors Y (I, F) are kept; a history x becomes a user by the exact least-squares step (eq. 4)."""
 
     Config: ClassVar[type[ModelConfig]] = ALSConfig
     config: ALSConfig
 
-    def fit(self, train: Histories, *, validation: Holdout | None, run: RunContext) -> FitRecord:
-        self._require_width(train)
-        from implicit.cpu.als import (
-            AlternatingLeastSquares,
-        )  # slow to import, and absent where only autoencoders are used
+    @property
+    def _iterations(self) -> int:
+        return self.config.iterations
+
+    def _learn(self, train: Histories, seed: int) -> dict[str, Tensor]:
+        from implicit.cpu.als import AlternatingLeastSquares  # slow to import, and absent where only autoencoders are used
         from threadpoolctl import threadpool_limits
 
-        begin = time.perf_counter()
-        matrix = train.matrix
         with threadpool_limits(1, "blas"):  # implicit threads by itself
             engine = AlternatingLeastSquares(
                 factors=self.config.factors,
                 regularization=self.config.regularisation,
                 alpha=self.config.alpha,
                 iterations=self.config.iterations,
-                random_state=run.seed,
+                random_state=seed,
             )
-            engine.fit(csr_matrix((matrix.data, matrix.indices, matrix.indptr), matrix.shape), show_progress=False)
-        device = resolve_device(run.device)
-        self._tensors = {"item_factors": torch.from_numpy(engine.item_factors.copy()).to(device)}
-        return FitRecord(
-            best_epoch=self.config.iterations,
-            epochs=self.config.iterations,
-            device=str(device),
-            seconds={"training": time.perf_counter() - begin},
-        )
+            engine.fit(csr_matrix(train.matrix), show_progress=False)
+        return {"item_factors": torch.from_numpy(engine.item_factors.copy())}
 
     def _score(self, histories: Histories, items: Tensor | None) -> Tensor:
         factors = self._tensors["item_factors"]

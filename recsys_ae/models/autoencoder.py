@@ -1,4 +1,4 @@
-"""What the multinomial autoencoders share: sparse first layer, dense layers, fit through the one loop."""
+"""What the autoencoders share: sparse first layer, dense layers, fit through the one loop."""
 
 from abc import abstractmethod
 from typing import Literal, Self, cast
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from recsys_ae.evaluation import mean_metric
 from recsys_ae.histories import Histories, Holdout
-from recsys_ae.models.base import LatentRecommender, ModelConfig
+from recsys_ae.models.base import Latent, LatentRecommender, ModelConfig
 from recsys_ae.training import loop
 from recsys_ae.training.batches import Bags
 from recsys_ae.training.checkpoint import digest_of
@@ -18,7 +18,13 @@ from recsys_ae.training.device import resolve_device
 from recsys_ae.training.loss import multinomial_loss
 from recsys_ae.training.run import FitRecord, RunContext
 
-ACTIVATIONS = {"identity": lambda x: x, "tanh": torch.tanh, "gelu": F.gelu, "relu": torch.relu}
+ACTIVATIONS = {
+    "identity": lambda x: x,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "gelu": F.gelu,
+    "relu": torch.relu,
+}
 
 
 class AutoencoderConfig(ModelConfig):
@@ -26,7 +32,7 @@ class AutoencoderConfig(ModelConfig):
 
     hidden: tuple[PositiveInt, ...] = ()  # widths between input and code; mirrored in the decoder
     latent: PositiveInt = 512  # width of the code
-    activation: Literal["identity", "tanh", "gelu", "relu"] = "identity"
+    activation: Literal["identity", "sigmoid", "tanh", "gelu", "relu"] = "identity"
     dropout: float = Field(0.2, ge=0, lt=1)  # of the stored entries of the input
     target: Literal["all", "dropped"] = "dropped"  # what is to be reconstructed: the whole row, or what dropout hid of it
     tied: bool = True  # the last layer's item rows are the first layer's
@@ -45,7 +51,7 @@ class AutoencoderConfig(ModelConfig):
 
 
 class Autoencoder(LatentRecommender):
-    """Encoder and decoder of dense layers around a sparse first and a wide last one, trained on the multinomial likelihood.
+    """Encoder and decoder of dense layers around a sparse first and a wide last one, trained on the loss of `_criterion`.
 
     Tensors: encoder.0.weight (I, H_0) and further encoder.j.weight (out, in); decoder.j.weight (out, in), the last (I, H);
     a bias beside each. With `tied` the last weight is the first one, and is not stored twice.
@@ -161,9 +167,13 @@ class Autoencoder(LatentRecommender):
         width = self.config.hidden[0] if self.config.hidden else self.config.latent
         return p["encoder.0.weight"][:, :width], bias  # of a variational first layer, the half that makes the mean
 
+    def _criterion(self, logits: Tensor, targets: Bags, excluded: Tensor | None) -> Tensor:
+        """Loss of logits (B, I); entries (N,) of the targets that are `excluded` count neither as met nor as not met."""
+        return multinomial_loss(logits, targets, excluded)
+
     def _loss(self, p: dict[str, Tensor], z: Tensor, bags: Bags, kept: Tensor) -> Tensor:
-        """The multinomial loss of the target that the configuration asks for; `kept` (N,) entries were the input."""
-        return multinomial_loss(self._logits(p, z), bags, kept if self.config.target == "dropped" else None)
+        """The loss of the target that the configuration asks for; `kept` (N,) entries were the input."""
+        return self._criterion(self._logits(p, z), bags, kept if self.config.target == "dropped" else None)
 
     def _corrupted(self, bags: Bags, generator: Generator) -> tuple[Bags, Tensor]:
         """The input of a training step, each row normalised and then thinned by dropout, and which entries it kept (N,)."""
@@ -178,3 +188,22 @@ class Autoencoder(LatentRecommender):
     def head(self) -> tuple[Tensor, Tensor]:
         self._require_fitted()
         return self._head_of(self._tensors)
+
+
+class DenoisingAutoencoder(Autoencoder):
+    """x -> x / |x| -> dropout -> code -> logits, one code a history. Without dropout it denoises nothing."""
+
+    @property
+    def _code_width(self) -> int:
+        return self.config.latent
+
+    def _code(self, p: dict[str, Tensor], bags: Bags) -> Tensor:
+        return self._activate(self._encoded(p, bags))
+
+    def _objective(self, parameters: dict[str, Tensor], bags: Bags, share: float, generator: Generator) -> Tensor:
+        corrupted, kept = self._corrupted(bags, generator)
+        return self._loss(parameters, self._code(parameters, corrupted), bags, kept)
+
+    def encode(self, histories: Histories) -> Latent:
+        self._require_fitted()
+        return Latent(self._code(self._tensors, self._bags(histories).normalised()))

@@ -1,5 +1,6 @@
 """The one interface. A model scores items from histories; it knows nothing of ids, files, masks or top-k."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Self
@@ -11,6 +12,7 @@ from torch import Tensor
 from recsys_ae.errors import NotFittedError, WidthError
 from recsys_ae.histories import Histories, Holdout
 from recsys_ae.training.batches import Bags, DeviceHistories
+from recsys_ae.training.device import resolve_device
 from recsys_ae.training.run import FitRecord, RunContext
 
 
@@ -85,6 +87,27 @@ class Recommender(ABC):
         """Histories on the device of the tensors."""
         device = next(iter(self._tensors.values())).device
         return DeviceHistories(histories, device).whole()
+
+
+class DirectRecommender(Recommender):
+    """A model that is learnt on the CPU in one go, without early stopping."""
+
+    @abstractmethod
+    def _learn(self, train: Histories, seed: int) -> dict[str, Tensor]:
+        """The tensors, on the CPU."""
+
+    @property
+    def _iterations(self) -> int:
+        """Rounds over the data, 0 where nothing is iterated."""
+        return 0
+
+    def fit(self, train: Histories, *, validation: Holdout | None, run: RunContext) -> FitRecord:
+        self._require_width(train)
+        begin = time.perf_counter()
+        device = resolve_device(run.device)
+        self.restore({name: tensor.to(device) for name, tensor in self._learn(train, run.seed).items()})
+        seconds = {"training": time.perf_counter() - begin}
+        return FitRecord(best_epoch=self._iterations, epochs=self._iterations, device=str(device), seconds=seconds)
 
 
 class Latent(NamedTuple):

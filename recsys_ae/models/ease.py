@@ -1,6 +1,5 @@
 """EASE: a linear autoencoder without self-similarity, in closed form (Steck 2019, Embarrassingly Shallow Autoencoders)."""
 
-import time
 from typing import ClassVar
 
 import numpy as np
@@ -12,12 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recsys_ae.errors import ModelError
-from recsys_ae.histories import Histories, Holdout
-from recsys_ae.models.base import ModelConfig, Recommender
-from recsys_ae.training.device import resolve_device
-from recsys_ae.training.run import FitRecord, RunContext
+from recsys_ae.histories import Histories
+from recsys_ae.models.base import DirectRecommender, ModelConfig
 
-BLOCK = 256  # columns of the Gram matrix made at once
+BLOCK = 1024  # rows of the item-item matrix worked on at once
 
 
 class EASEConfig(ModelConfig):
@@ -26,19 +23,14 @@ class EASEConfig(ModelConfig):
     regularisation: float = Field(500.0, gt=0)  # lambda of eq. 3
 
 
-class EASE(Recommender):
+class EASE(DirectRecommender):
     """B = -P / diag(P) with a zero diagonal, P = (X'X + lambda I)^-1 (eq. 8); scores = x B. B is (I, I)."""
 
     Config: ClassVar[type[ModelConfig]] = EASEConfig
     config: EASEConfig
 
-    def fit(self, train: Histories, *, validation: Holdout | None, run: RunContext) -> FitRecord:
-        self._require_width(train)
-        begin = time.perf_counter()
-        weights = item_weights(train, self.config.regularisation)
-        device = resolve_device(run.device)
-        self._tensors = {"weights": torch.from_numpy(weights).to(device)}
-        return FitRecord(device=str(device), seconds={"training": time.perf_counter() - begin})
+    def _learn(self, train: Histories, seed: int) -> dict[str, Tensor]:
+        return {"weights": torch.from_numpy(item_weights(train, self.config.regularisation))}
 
     def _score(self, histories: Histories, items: Tensor | None) -> Tensor:
         weights = self._tensors["weights"]
@@ -56,26 +48,40 @@ def item_weights(train: Histories, regularisation: float) -> NDArray[np.float32]
     matrix = train.matrix
     n_items = train.n_items
     by_item = matrix.T.tocsr()  # (I, U)
-    gram = np.empty((n_items, n_items), np.float32, order="F")
+    weights = np.empty((n_items, n_items), np.float32)
     for start in range(0, n_items, BLOCK):
         block = slice(start, start + BLOCK)
-        gram[:, block] = (by_item @ by_item[block].T).toarray()
-    gram[np.diag_indices(n_items)] += regularisation
-    factor, info = lapack.spotrf(gram, lower=1, overwrite_a=1, clean=0)
-    if info == 0:
-        inverse, info = lapack.spotri(factor, lower=1, overwrite_c=1)
-    if info != 0:
+        weights[block] = (by_item[block] @ matrix).toarray()
+    weights[np.diag_indices(n_items)] += regularisation
+    if not invert_(weights):
         raise ModelError(
-            f"the item-item matrix of {n_items} items is not positive definite in float32 (LAPACK info {info}); "
+            f"the item-item matrix of {n_items} items is not positive definite in float32; "
             f"expected a regularisation greater than {regularisation}"
         )
-    # LAPACK filled the lower triangle of P in Fortran order; P is symmetric, so its transpose is P in C order.
-    weights: NDArray[np.float32] = inverse.T
-    for start in range(0, n_items, BLOCK):
-        stop = min(start + BLOCK, n_items)
-        square = weights[start:stop, start:stop]
-        square[...] = np.triu(square) + np.triu(square, 1).T
-        weights[stop:, start:stop] = weights[start:stop, stop:].T
     weights /= -np.diag(weights).copy()
     np.fill_diagonal(weights, 0.0)
     return weights
+
+
+def invert_(a: NDArray[np.float32]) -> bool:
+    """A positive definite matrix becomes its inverse in place, by blocks; False where it is not positive definite.
+
+    LAPACK sees single blocks alone: OpenBLAS' threaded spotrf writes past its buffer on matrices of some 40,000 rows.
+    """
+    n = len(a)
+    blocks = [(slice(0, k), slice(k, k + BLOCK), slice(k + BLOCK, n)) for k in range(0, n, BLOCK)]
+    for before, own, after in blocks:  # L, with L_kk^-1 in its diagonal blocks
+        a[own.start :, own] -= a[own.start :, before] @ a[own, before].T
+        factor, info = lapack.spotrf(a[own, own], lower=1)
+        if info != 0:
+            return False
+        a[own, own] = lapack.strtri(factor, lower=1)[0]
+        a[after, own] = a[after, own] @ a[own, own].T
+    for before, own, _ in blocks:  # L^-1, of which nothing stands above the diagonal
+        a[own, before] = -a[own, own] @ (a[own, before] @ a[before, before])
+        a[before, own] = 0
+    for _, own, _ in blocks:  # L^-T L^-1
+        a[own, : own.stop] = a[own.start :, own].T @ a[own.start :, : own.stop]
+    for before, own, _ in blocks:
+        a[before, own] = a[own, before].T
+    return True

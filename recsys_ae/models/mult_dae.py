@@ -3,19 +3,15 @@ Collaborative Filtering, 2.1 and 3)."""
 
 from typing import ClassVar
 
-from torch import Generator, Tensor
-
-from recsys_ae.histories import Histories
-from recsys_ae.models.autoencoder import Autoencoder, AutoencoderConfig
-from recsys_ae.models.base import Latent, ModelConfig
-from recsys_ae.training.batches import Bags
+from recsys_ae.models.autoencoder import AutoencoderConfig, DenoisingAutoencoder
+from recsys_ae.models.base import ModelConfig
 
 
 class MultDAEConfig(AutoencoderConfig):
     """Defaults chosen on validation users of ML-1M and movielens-small; see docs/experiments.md."""
 
 
-class MultDAE(Autoencoder):
+class MultDAE(DenoisingAutoencoder):
     """x -> x / |x| -> dropout -> code -> logits; loss: sum_i x_i (logsumexp(logits) - logits_i).
 
     By default the sums run over the items that dropout hid and the softmax over all that it did not show, as they do when
@@ -24,18 +20,3 @@ class MultDAE(Autoencoder):
 
     Config: ClassVar[type[ModelConfig]] = MultDAEConfig
     config: MultDAEConfig
-
-    @property
-    def _code_width(self) -> int:
-        return self.config.latent
-
-    def _code(self, p: dict[str, Tensor], bags: Bags) -> Tensor:
-        return self._activate(self._encoded(p, bags))
-
-    def _objective(self, parameters: dict[str, Tensor], bags: Bags, share: float, generator: Generator) -> Tensor:
-        corrupted, kept = self._corrupted(bags, generator)
-        return self._loss(parameters, self._code(parameters, corrupted), bags, kept)
-
-    def encode(self, histories: Histories) -> Latent:
-        self._require_fitted()
-        return Latent(self._code(self._tensors, self._bags(histories).normalised()))

@@ -24,10 +24,13 @@ class Bags:
         """Sum of `values` (N,) over the entries of each row, (B,)."""
         return values.new_zeros(len(self)).index_add_(0, self.rows, values)
 
+    def norms(self) -> Tensor:
+        """Euclidean norm of each row, (B,), never quite 0."""
+        return self.row_sums(self.weights.square()).sqrt().clamp_min(1e-12)
+
     def normalised(self) -> "Bags":
         """Each row divided by its Euclidean norm; an empty row stays empty instead of becoming NaN."""
-        norms = self.row_sums(self.weights.square()).sqrt().clamp_min(1e-12)
-        return self.reweighted(self.weights / norms[self.rows])
+        return self.reweighted(self.weights / self.norms()[self.rows])
 
     def kept(self, p: float, generator: Generator) -> Tensor:
         """Which stored entries (N,) survive dropout: each is dropped with probability p."""
@@ -38,14 +41,13 @@ class Bags:
         return Bags(self.columns, weights, self.offsets, self.rows)
 
 
-class DeviceHistories:
-    """The whole matrix on the device; repeats of an item within a row are folded."""
+@dataclass(frozen=True)
+class SparseRows:
+    """A sparse matrix on the device, of which any rows can be taken at once: indptr (R + 1,), columns and weights (N,)."""
 
-    def __init__(self, histories: Histories, device: torch.device) -> None:
-        matrix = histories.matrix
-        self.indptr = torch.from_numpy(matrix.indptr.astype("int64")).to(device)
-        self.columns = torch.from_numpy(matrix.indices.astype("int32")).to(device)
-        self.weights = torch.from_numpy(matrix.data).to(device)
+    indptr: Tensor  # int64
+    columns: Tensor  # int32
+    weights: Tensor  # float32
 
     def __len__(self) -> int:
         return len(self.indptr) - 1
@@ -63,3 +65,15 @@ class DeviceHistories:
     def whole(self) -> Bags:
         """All rows in order."""
         return self.batch(torch.arange(len(self), device=self.indptr.device))
+
+
+class DeviceHistories(SparseRows):
+    """The whole matrix of histories on the device; repeats of an item within a row are folded."""
+
+    def __init__(self, histories: Histories, device: torch.device) -> None:
+        matrix = histories.matrix
+        super().__init__(
+            torch.from_numpy(matrix.indptr.astype("int64")).to(device),
+            torch.from_numpy(matrix.indices.astype("int32")).to(device),
+            torch.from_numpy(matrix.data).to(device),
+        )

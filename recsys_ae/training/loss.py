@@ -1,9 +1,10 @@
-"""Losses: the multinomial likelihood on sparse targets, and the Gaussian KL divergence."""
+"""Losses on sparse targets (multinomial, squared, logistic), and the Gaussian KL divergence."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from recsys_ae.training.batches import Bags
 
@@ -44,6 +45,30 @@ def multinomial_loss(logits: Tensor, targets: Bags, excluded: Tensor | None = No
         targets = targets.reweighted(targets.weights * ~excluded)
     loss: Tensor = _MultinomialLoss.apply(logits, targets, excluded)  # type: ignore[no-untyped-call]
     return loss
+
+
+def squared_loss(logits: Tensor, targets: Bags, excluded: Tensor | None = None) -> Tensor:
+    """Mean over the batch of sum_i (x_ui - logits_ui)^2 over all items, zeros included: logits (B, I) float32 -> scalar.
+
+    The dense part is that of a target of zeros; stored entries correct it. Those that `excluded` (N,) marks leave the sum.
+    """
+    met = logits[targets.rows, targets.columns]  # (N,)
+    corrections = (met - targets.weights).square()
+    if excluded is not None:
+        corrections = corrections * ~excluded
+    return (logits.square().sum() + (corrections - met.square()).sum()) / len(targets)
+
+
+def logistic_loss(logits: Tensor, targets: Bags, excluded: Tensor | None = None) -> Tensor:
+    """Mean over the batch of sum_i -x_ui log(p_ui) over met and -log(1 - p_ui) over all other items, p = sigmoid(logits).
+
+    Shapes, and what `excluded` does, as in `squared_loss`.
+    """
+    met = logits[targets.rows, targets.columns]  # (N,)
+    corrections = targets.weights * F.softplus(-met)
+    if excluded is not None:
+        corrections = corrections * ~excluded
+    return (F.softplus(logits).sum() + (corrections - F.softplus(met)).sum()) / len(targets)
 
 
 def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -19,6 +19,8 @@ from tests.worlds import N_ITEMS, N_USERS, checkerboard, cpu, fitted, ragged, sm
 
 # Models that cannot find the one right item of a checkerboard, and why.
 NOT_PERSONAL = {"popularity": "it gives everyone the same scores, and on a checkerboard all items are equally popular"}
+# Models that keep the training histories, and why. docs/models.md says what that means for an erased user.
+KEEPS_USERS = {"user_knn": "it is memory-based: the users most alike vote, so their rows are the model"}
 # The checkerboard is learnt long before the default number of epochs is over.
 ENOUGH_EPOCHS = 8
 
@@ -253,16 +255,24 @@ def test_item_width_follows_the_catalogue_not_the_data_seen(name: str) -> None:
     assert model.score(few()).shape == (9, N_ITEMS)
 
 
-@every_model
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in KEEPS_USERS])
 def test_nothing_saved_has_a_user_axis(name: str, tmp_path: Path) -> None:
     model = small(name)
     assert not [key for key, tensor in model.tensors().items() if N_USERS in tensor.shape]
-    sizes = []
-    for n_users in (12, 900):
-        folder = tmp_path / str(n_users)
-        _artifact(name, fitted(name, tastes(n_users), **_one_step(name))).save(folder)
-        sizes.append((folder / "model.safetensors").stat().st_size)
-    assert sizes[0] == sizes[1]
+    few_users, many_users = (_saved_size(name, n, tmp_path / str(n)) for n in (12, 900))
+    assert few_users == many_users
+
+
+@pytest.mark.parametrize("name", KEEPS_USERS)
+def test_only_a_model_that_keeps_users_is_excepted_and_says_so(name: str, tmp_path: Path) -> None:
+    few_users, many_users = (_saved_size(name, n, tmp_path / str(n)) for n in (12, 900))
+    assert few_users < many_users
+    assert "keeps a row for each training user" in " ".join((MODELS[name].__doc__ or "").split())
+
+
+def _saved_size(name: str, n_users: int, folder: Path) -> int:
+    _artifact(name, fitted(name, tastes(n_users), **_one_step(name))).save(folder)
+    return (folder / "model.safetensors").stat().st_size
 
 
 def _one_step(name: str) -> dict[str, int]:

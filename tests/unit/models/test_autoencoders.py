@@ -1,4 +1,4 @@
-"""Mult-DAE and Mult-VAE against their equations (Liang et al. 2018)."""
+"""The autoencoders against the equations of their papers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,22 +21,24 @@ from tests.worlds import N_ITEMS, cpu, fitted, ragged, small_config, tastes
 
 CPU = torch.device("cpu")
 PAPER: dict[str, Any] = {"target": "all", "tied": False}  # as Liang et al. have it
-autoencoders = pytest.mark.parametrize("name", ["mult_dae", "mult_vae"])
+autoencoders = pytest.mark.parametrize("name", ["mult_dae", "mult_vae", "autorec", "cdae"])
 
 
 @autoencoders
-@pytest.mark.parametrize("activation", ["identity", "tanh", "gelu", "relu"])
+@pytest.mark.parametrize("activation", ["identity", "sigmoid", "tanh", "gelu", "relu"])
 @pytest.mark.parametrize("hidden", [(), (6,), (9, 6)])
 @pytest.mark.parametrize("tied", [True, False])
 def test_scores_equal_a_dense_forward_pass(name: str, hidden: tuple[int, ...], activation: str, tied: bool) -> None:
     model = fitted(name, tastes(), hidden=hidden, activation=activation, tied=tied)
     histories = ragged(2, 10, N_ITEMS)
-    expected = dense_forward(model.tensors(), histories, len(hidden), activation, code_is_active=name == "mult_dae")
+    expected = dense_forward(model.tensors(), histories, len(hidden), activation, code_is_active=name != "mult_vae")
     torch.testing.assert_close(model.score(histories), expected, rtol=1e-4, atol=1e-5)
 
 
 def dense_forward(p: Mapping[str, Tensor], histories: Histories, depth: int, activation: str, code_is_active: bool) -> Tensor:
-    act = {"identity": lambda x: x, "tanh": torch.tanh, "gelu": F.gelu, "relu": torch.relu}[activation]
+    act = {"identity": lambda x: x, "sigmoid": torch.sigmoid, "tanh": torch.tanh, "gelu": F.gelu, "relu": torch.relu}[
+        activation
+    ]
     x = F.normalize(torch.from_numpy(histories.matrix.toarray()))
     x = x @ p["encoder.0.weight"] + p["encoder.0.bias"]
     for j in range(1, depth + 1):
@@ -73,6 +75,29 @@ def test_the_dropped_target_is_the_likelihood_of_what_was_hidden_among_what_was_
     ours, theirs = (torch.autograd.grad(value, list(p.values()), retain_graph=True) for value in (loss, expected))
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "loss"), [("autorec", None), ("cdae", "squared"), ("cdae", "logistic")])
+def test_the_objective_is_the_pointwise_loss_of_the_whole_row(name: str, loss: str | None) -> None:
+    """AutoRec's and CDAE's, against a dense row; what dropout hid is to be found too."""
+    chosen = {"loss": loss} if loss else {}
+    model = MODELS[name](small_config(name, target="all", tied=True, dropout=0.4, **chosen), N_ITEMS)
+    assert isinstance(model, Autoencoder)
+    p = model._initial(torch.Generator().manual_seed(1))
+    bags = DeviceHistories(tastes(weighted=False), CPU).whole()
+    kept = bags.kept(0.4, torch.Generator().manual_seed(2))
+    x = torch.zeros(len(bags), N_ITEMS).index_put((bags.rows, bags.columns), bags.weights)
+    shown = torch.zeros(len(bags), N_ITEMS).index_put((bags.rows, bags.columns), kept.float())
+    code = (F.normalize(x) * shown / 0.6) @ p["encoder.0.weight"] + p["encoder.0.bias"]
+    if model.config.activation == "sigmoid":
+        code = code.sigmoid()
+    logits = code @ p["encoder.0.weight"].T + p["decoder.0.bias"]
+    if loss == "logistic":
+        expected = F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(1).mean()
+    else:
+        expected = (x - logits).square().sum(1).mean()
+    found = model._objective(p, bags, 0.5, torch.Generator().manual_seed(2))
+    torch.testing.assert_close(found, expected)
 
 
 def test_a_dropped_target_without_dropout_is_refused() -> None:

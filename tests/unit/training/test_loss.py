@@ -5,7 +5,7 @@ from torch.distributions import Normal, kl_divergence
 
 from recsys_ae import Histories
 from recsys_ae.training.batches import Bags, DeviceHistories
-from recsys_ae.training.loss import kl_to_standard_normal, multinomial_loss
+from recsys_ae.training.loss import kl_to_standard_normal, logistic_loss, multinomial_loss, squared_loss
 from tests.worlds import ragged
 
 HISTORIES = ragged(0, 12, 20)
@@ -36,6 +36,31 @@ def test_loss_and_gradient_equal_dense_log_softmax(dtype: torch.dtype, tolerance
     (2 * expected).backward()
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
     torch.testing.assert_close(ours.grad, reference.grad, rtol=tolerance, atol=tolerance)
+
+
+POINTWISE = {
+    "squared": (squared_loss, lambda x, logits: (x - logits).square()),
+    "logistic": (logistic_loss, lambda x, logits: torch.where(x > 0, -x * logits.sigmoid().log(), -(-logits).sigmoid().log())),
+}
+
+
+@pytest.mark.parametrize("thinned", [False, True])
+@pytest.mark.parametrize("name", POINTWISE)
+def test_pointwise_loss_and_gradient_equal_those_of_a_dense_target(name: str, thinned: bool) -> None:
+    """Over all items, zeros included; an excluded entry counts neither as met nor as not met."""
+    loss, term = POINTWISE[name]
+    ours, reference, targets = logits(torch.float64), logits(torch.float64), bags(torch.float64)
+    excluded = torch.arange(len(targets.weights)) % 3 == 0
+    counted = torch.ones(12, 20)
+    if thinned:
+        counted[targets.rows[excluded], targets.columns[excluded]] = 0
+    x = torch.from_numpy(HISTORIES.matrix.toarray()).double()
+    found = loss(ours, targets, excluded if thinned else None)
+    expected = (term(x, reference) * counted).sum(1).mean()
+    found.backward()
+    expected.backward()
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(ours.grad, reference.grad)
 
 
 def test_gradient_equals_finite_differences() -> None:

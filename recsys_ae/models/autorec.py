@@ -1,0 +1,32 @@
+"""AutoRec: the plain undercomplete autoencoder under a squared loss (Sedhain et al. 2015, AutoRec: Autoencoders Meet
+Collaborative Filtering), user-based."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from recsys_ae.models.autoencoder import AutoencoderConfig, DenoisingAutoencoder
+from recsys_ae.models.base import ModelConfig
+from recsys_ae.training.batches import Bags
+from recsys_ae.training.loss import squared_loss
+
+
+class AutoRecConfig(AutoencoderConfig):
+    """Defaults chosen on validation users; see docs/experiments.md."""
+
+    latent: PositiveInt = 128  # narrow, since nothing else keeps the network from copying its input
+    dropout: float = Field(0.0, ge=0, lt=1)  # the paper has none
+    target: Literal["all", "dropped"] = "all"
+    tied: bool = False
+
+
+class AutoRec(DenoisingAutoencoder):
+    """x -> x / |x| -> code -> reconstruction; loss: sum_i (x_i - logits_i)^2 over all items (eq. 1 for users, where a rating
+    that is not there is a 0 and counts)."""
+
+    Config: ClassVar[type[ModelConfig]] = AutoRecConfig
+    config: AutoRecConfig
+
+    def _criterion(self, logits: Tensor, targets: Bags, excluded: Tensor | None) -> Tensor:
+        return squared_loss(logits, targets, excluded)

@@ -1,0 +1,76 @@
+"""BPR: matrix factorisation that ranks what was met before what was not (Rendle et al. 2009, Bayesian Personalized Ranking
+from Implicit Feedback), fitted by implicit; histories are folded in by us."""
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field, PositiveInt
+from scipy.sparse import csr_matrix
+from torch import Tensor
+from torch.nn import functional as F
+
+from recsys_ae.histories import Histories
+from recsys_ae.models.base import DirectRecommender, ModelConfig
+from recsys_ae.training.batches import Bags, DeviceHistories
+
+
+class BPRConfig(ModelConfig):
+    """implicit's names in our spelling."""
+
+    factors: PositiveInt = 64
+    learning_rate: float = Field(0.01, gt=0)
+    regularisation: float = Field(0.002, ge=0)
+    iterations: PositiveInt = 100
+
+
+class BPR(DirectRecommender):
+    """Item factors Y (I, F) and biases b (I,); a history becomes a user by the mean of its items' factors, weighted.
+
+    Each gradient step of a user (ibid., 5.1) adds the factors of an item met and takes away those of one not met, so the mean
+    of the items met points where the user's own vector would. It is shorter by a factor that is the same for all, found by
+    least squares over the training users; the biases are divided by it, so that they weigh against a mean what they weighed
+    against a user.
+    """
+
+    Config: ClassVar[type[ModelConfig]] = BPRConfig
+    config: BPRConfig
+
+    @property
+    def _iterations(self) -> int:
+        return self.config.iterations
+
+    def _learn(self, train: Histories, seed: int) -> dict[str, Tensor]:
+        from implicit.cpu.bpr import BayesianPersonalizedRanking  # slow to import, and absent where only autoencoders are used
+
+        engine = BayesianPersonalizedRanking(
+            factors=self.config.factors,
+            learning_rate=self.config.learning_rate,
+            regularization=self.config.regularisation,
+            iterations=self.config.iterations,
+            num_threads=1,  # several write over each other, each time in another order
+            random_state=seed,
+        )
+        engine.fit(csr_matrix(train.matrix), show_progress=False)
+        factors, bias = torch.from_numpy(engine.item_factors).tensor_split([self.config.factors], dim=1)
+        users = torch.from_numpy(engine.user_factors)[:, : self.config.factors]  # the last of a user's factors is 1
+        means = mean_factors(DeviceHistories(train, factors.device).whole(), factors)
+        shortened = (means * users).sum() / means.square().sum().clamp_min(1e-12)
+        return {"item_factors": factors.contiguous(), "item_bias": bias[:, 0] / (shortened if shortened > 0 else 1)}
+
+    def _score(self, histories: Histories, items: Tensor | None) -> Tensor:
+        factors, bias = self._tensors["item_factors"], self._tensors["item_bias"]
+        users = mean_factors(self._bags(histories), factors)
+        if items is not None:
+            items = items.to(factors.device)
+            factors, bias = factors[items], bias[items]
+        return users @ factors.T + bias
+
+    def layout(self) -> dict[str, int | None]:
+        return {"item_factors": 0, "item_bias": 0}
+
+
+def mean_factors(bags: Bags, factors: Tensor) -> Tensor:
+    """The mean of the factors (I, F) of each row's items, weighted, (B, F); 0 for an empty row."""
+    totals = bags.row_sums(bags.weights)
+    shares = bags.weights / totals[bags.rows]
+    return F.embedding_bag(bags.columns, factors, bags.offsets, mode="sum", per_sample_weights=shares)

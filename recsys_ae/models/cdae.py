@@ -1,0 +1,38 @@
+"""CDAE: a collaborative denoising autoencoder (Wu, DuBois, Zheng, Ester 2016, Collaborative Denoising Auto-Encoders for
+Top-N Recommender Systems), without its user node."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from recsys_ae.models.autoencoder import AutoencoderConfig, DenoisingAutoencoder
+from recsys_ae.models.base import ModelConfig
+from recsys_ae.training.batches import Bags
+from recsys_ae.training.loss import logistic_loss, squared_loss
+
+LOSSES = {"logistic": logistic_loss, "squared": squared_loss}
+
+
+class CDAEConfig(AutoencoderConfig):
+    """Defaults chosen on validation users; see docs/experiments.md."""
+
+    dropout: float = Field(0.5, ge=0, lt=1)  # q of 3.1
+    target: Literal["all", "dropped"] = "all"
+    tied: bool = False
+    learning_rate: float = Field(5e-4, gt=0)
+    loss: Literal["logistic", "squared"] = "squared"  # of 3.3
+
+
+class CDAE(DenoisingAutoencoder):
+    """x -> x / |x| -> dropout -> code -> logits; loss: pointwise, over all items (eq. 4 without V_u).
+
+    The paper adds a vector V_u of each training user to the code. Everyone who is scored here is unknown to training, so the
+    node would be learnt and thrown away; it is left out altogether.
+    """
+
+    Config: ClassVar[type[ModelConfig]] = CDAEConfig
+    config: CDAEConfig
+
+    def _criterion(self, logits: Tensor, targets: Bags, excluded: Tensor | None) -> Tensor:
+        return LOSSES[self.config.loss](logits, targets, excluded)
