@@ -18,8 +18,8 @@ from recsys_ae.ids import IdKind
 from recsys_ae.sources import FileSource, Source, TableSource, connection, identifier
 from recsys_ae.staging import Columns, no_column, stage
 
-BESIDE_DUCKDB = 200 * 10**6  # bytes of the memory limit: batches that pass by, and what DuckDB's own limit does not reach
-BYTES_A_ROW = 4_000  # of the memory limit, for each row of the batches that are cleaned at once
+DUCKDB_SHARE, DUCKDB_LEAST = 0.35, 100 * 10**6  # of the memory limit; what it counts is about half of what it holds
+BYTES_A_ROW = 20_000  # of the memory limit, for each row of the batches that are cleaned at once: long ids, several copies
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +132,7 @@ def _read(
     memory_limit: int | None = None,
 ) -> InteractionLog:
     cleaning = cleaning or Cleaning()
-    share = None if memory_limit is None else max(memory_limit * 6 // 10, memory_limit - BESIDE_DUCKDB)
+    share = None if memory_limit is None else max(int(memory_limit * DUCKDB_SHARE), min(DUCKDB_LEAST, memory_limit))
     batch_rows = BATCH_ROWS if memory_limit is None else min(BATCH_ROWS, max(20_000, memory_limit // BYTES_A_ROW))
     with connection(share) as con:
         if table is not None:
