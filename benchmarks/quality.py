@@ -1,6 +1,6 @@
 """Every model with its defaults on one set; the entries merge into `results/quality_SET.json`, so models may run one by one.
 
-    python -m benchmarks.quality SET [--data FOLDER] [--models NAME ...] [--seeds SEED ...] [--note TEXT]
+    python -m benchmarks.quality SET [--data FOLDER] [--models NAME ...] [--seeds SEED ...] [--epochs N] [--note TEXT]
 
 On MovieLens 1M EASE is also computed by the textbook formula in numpy (float64 inverse, dense, own ranking and metrics),
 sharing nothing with the library but the split. On the two MovieLens sets every model is compared with one reference, pairwise
@@ -169,9 +169,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(), help="folder with the set's Parquet files")
     parser.add_argument("--models", nargs="+", help="all where absent")
     parser.add_argument("--seeds", nargs="+", type=int, help="the set's own where absent")
+    parser.add_argument("--epochs", type=int, help="stop the iterated ones after so many; the entry's name says so")
     parser.add_argument("--note", default="", help="what a reader must know of this run")
     arguments = parser.parse_args()
     benchmark = BENCHMARKS[arguments.set]
+    if arguments.epochs:
+        cut = {f"{name} epochs={arguments.epochs}": (name, {"epochs": arguments.epochs}) for name in arguments.models or ()}
+        benchmark = replace(benchmark, others=benchmark.others | cut)
+        arguments.models = list(cut)
     wanted = arguments.models or list(benchmark.entries)
     if unknown := set(wanted) - set(benchmark.entries):
         parser.error(f"unknown models {sorted(unknown)}; expected some of {', '.join(benchmark.entries)}")
