@@ -181,9 +181,9 @@ class _Catalogue:
         lengths = np.concatenate(self._lengths or [np.zeros(0, np.int64)])
         users = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
         places = np.arange(len(items))
-        days = cleaning.preprocessing.max_item_idle_days
+        days, reference = cleaning.preprocessing.max_item_idle_days, cleaning.preprocessing.reference_time
         if days is not None and len(items):
-            reference = cleaning.preprocessing.reference_time or int(self._last.max())
+            reference = int(self._last.max()) if reference is None else reference
             met = self._last[items] >= reference - days * SECONDS_PER_DAY
             dropped["item_idle"] = len(items) - int(np.count_nonzero(met))
             places, users, items = places[met], users[met], items[met]

@@ -470,3 +470,51 @@ def test_files_of_one_log_have_one_header_and_one_format(tmp_path: Path) -> None
 def test_a_table_in_memory_meets_the_same_checks() -> None:
     with pytest.raises(LogError, match="table, row 2, column 'weight': found nan; expected a finite number"):
         InteractionLog.from_table(pa.table({"user_id": [1, 2], "item_id": [1, 2], "weight": [1.0, np.nan]}))
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.jsonl", "log.parquet"])
+def test_the_largest_integers_and_ids_of_200_characters(name: str, tmp_path: Path) -> None:
+    users, items = [2**63 - 1, -(2**63), 2**53 + 1], ["i" * 199 + letter for letter in "abc"]
+    frame = pd.DataFrame({"user_id": users, "item_id": items})
+    data = Dataset.from_log(read_log(write(frame, tmp_path / name), into=tmp_path / "clean.parquet"))
+    assert data.users.ids == tuple(sorted(users))
+    assert data.items.ids == tuple(items)
+    assert [data.histories.row(data.users.position(u)).tolist() for u in users] == [[0], [1], [2]]
+
+
+def test_a_log_that_fails_leaves_nothing_behind_and_an_earlier_one_alone(tmp_path: Path) -> None:
+    into = tmp_path / "runs" / "log.parquet"
+    read_log(write(plain(), tmp_path / "log.csv"), into=into)
+    before = into.read_bytes()
+    for cleaning in (Cleaning(min_user_interactions=10**6), Cleaning(min_item_interactions=10**6)):
+        with pytest.raises(LogError, match="no interaction is left of 300 read"):
+            read_log(str(tmp_path / "log.csv"), cleaning=cleaning, into=into)
+    assert [path.name for path in into.parent.iterdir()] == ["log.parquet"]
+    assert into.read_bytes() == before
+
+
+def test_idle_items_leave_the_catalogue() -> None:
+    day = 86_400
+    times = [day * d for d in (1, 50, 40, 41, 50)]
+    table = pa.table({"user_id": [1, 1, 2, 2, 3], "item_id": [7, 8, 7, 9, 9], "timestamp": times})
+    log = InteractionLog.from_table(table, cleaning=Cleaning(Preprocessing(max_item_idle_days=9.5)))
+    assert set(log.table()["item_id"].to_pylist()) == {8, 9}
+    assert log.dropped["item_idle"] == 2
+    earlier = Cleaning(Preprocessing(max_item_idle_days=9.5, reference_time=49 * day))
+    assert InteractionLog.from_table(table, cleaning=earlier).dropped["item_idle"] == 0
+
+
+def test_rules_that_need_a_column_say_which() -> None:
+    pairs = pa.table({"user_id": [1], "item_id": [2]})
+    for rule, column in (
+        (Preprocessing(max_user_events_per_day=3), "timestamp"),
+        (Preprocessing(max_item_idle_days=3), "timestamp"),
+        (Preprocessing(event_weights={"view": 1}), "event_type"),
+    ):
+        with pytest.raises(LogError, match=f"no column '{column}'"):
+            InteractionLog.from_table(pairs, cleaning=Cleaning(rule))
+
+
+def test_a_clean_log_out_of_order_is_refused() -> None:
+    with pytest.raises(LogError, match="in order of user_id; found 1 late"):
+        Dataset.from_log(InteractionLog(pa.table({"user_id": [2, 1], "item_id": [1, 1]}), 2))
