@@ -17,7 +17,7 @@ demo: install
 	$(BIN)/recsys-ae demo
 
 test: install
-	$(BIN)/python -m pytest -m 'not slow and not gpu'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not gpu'
 
 check: install
 	$(BIN)/ruff format --check .

@@ -51,9 +51,12 @@ def test_every_autoencoder_is_above_popularity_everywhere() -> None:
     for name in BENCHMARKS:
         entries = models_page.results(name)["entries"]
         floor = models_page.mean(entries["popularity"], BENCHMARKS[name].metrics[0])
-        for model, kind in MODELS.items():
-            if "latent" in kind.Config.model_fields and model in entries:
-                assert models_page.mean(entries[model], BENCHMARKS[name].metrics[0]) > floor, (name, model)
+        trained = [name for name, kind in MODELS.items() if "latent" in kind.Config.model_fields]
+        found = {entry["model"] for entry in entries.values()}
+        assert set(trained) <= found, name  # some stopped after few epochs, as their entries say
+        for key, entry in entries.items():
+            if entry["model"] in trained:
+                assert models_page.mean(entry, BENCHMARKS[name].metrics[0]) > floor, (name, key)
 
 
 def test_a_table_is_sorted_and_names_what_was_not_measured() -> None:
