@@ -49,11 +49,12 @@ def test_pages_are_what_the_data_say_and_the_data_are_of_todays_defaults(
 
 def test_every_autoencoder_is_above_popularity_everywhere() -> None:
     for name in BENCHMARKS:
-        entries = models_page.results(name)["entries"]
+        content = models_page.results(name)
+        entries = content["entries"]
         floor = models_page.mean(entries["popularity"], BENCHMARKS[name].metrics[0])
         trained = [name for name, kind in MODELS.items() if "latent" in kind.Config.model_fields]
         found = {entry["model"] for entry in entries.values()}
-        assert set(trained) <= found, name  # some stopped after few epochs, as their entries say
+        assert set(trained) <= found | set(content["not_measured"]), name  # some stopped early, as their entries say
         for key, entry in entries.items():
             if entry["model"] in trained:
                 assert models_page.mean(entry, BENCHMARKS[name].metrics[0]) > floor, (name, key)
