@@ -102,8 +102,9 @@ def _indexed(log: "InteractionLog", preprocessing: Preprocessing) -> tuple[IdMap
         raw = batch["weight"].to_numpy() if "weight" in names else np.full(len(batch), preprocessing.neutral_weight)
         weights[block] = preprocessing.weights(raw, None if times is None else times[block])
         start = block.stop
-    if any(a >= b for a, b in pairwise(users)):  # type: ignore[operator]
-        raise LogError(f"a clean log is in order of user_id; found {next(b for a, b in pairwise(users) if a >= b)!r} late")  # type: ignore[operator]
+    late = next((b for a, b in pairwise(users) if a >= b), None)  # type: ignore[operator]
+    if late is not None:
+        raise LogError(f"a clean log is in order of user_id; found {late!r} late")
     ids = codes.ids
     order = sorted(range(len(ids)), key=ids.__getitem__)
     places = np.empty(len(ids), np.int32)
