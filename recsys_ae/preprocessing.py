@@ -1,7 +1,7 @@
 """Preprocessing: how raw events become a user's history. One object for logs, posted histories and stored events."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
@@ -99,13 +99,14 @@ class Preprocessing(BaseModel):
         if self.event_weights is not None and events.factors is not None:
             keep(~np.isnan(events.factors), "unlisted_event_type")
             assert events.factors is not None
-            events = _weighted(events, events.factors if events.weights is None else events.factors * events.weights)
+            own = 1.0 if events.weights is None else events.weights
+            events = replace(events, weights=events.factors * own)
         if self.max_user_events is not None:
             keep(np.bincount(events.users)[events.users] <= self.max_user_events, "user_over_max_events")
         if self.max_user_events_per_day is not None and events.times is not None:
             keep(~_busy(events.users, events.times, self.max_user_events_per_day), "user_over_max_events_per_day")
         last, weights = _folded(events, self.repeats)
-        events = _weighted(events, weights)
+        events = replace(events, weights=weights)
         keep(last, "repeated")
         if events.weights is not None:
             keep(events.weights > 0, "weight_not_positive")
@@ -125,10 +126,6 @@ class Preprocessing(BaseModel):
             weights = weights * np.exp2(-age_days / self.half_life_days)
         # An interaction never ages to nothing: float32 would round it to 0, and 0 means that it never was.
         return np.maximum(weights, np.finfo(np.float32).tiny).astype(np.float32)
-
-
-def _weighted(events: Events, weights: Floats | None) -> Events:
-    return Events(events.users, events.items, weights, events.times, events.factors)
 
 
 def _busy(users: Integers, times: Integers, most: int) -> Mask:

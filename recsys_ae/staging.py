@@ -14,7 +14,7 @@ import duckdb
 from recsys_ae.canonical import INTEGERS, UNITS, ColumnReader, IdMode, floored
 from recsys_ae.errors import LogError
 from recsys_ae.preprocessing import EARLIEST, LARGEST_WEIGHT, LATEST, Preprocessing
-from recsys_ae.sources import FileSource, Source, identifier, one_row
+from recsys_ae.sources import FileSource, Source, identifier, literal, one_row
 
 ROLES = ("user", "item", "timestamp", "weight", "event_type")
 GUESSED_FROM = 1_000  # rows
@@ -58,7 +58,7 @@ def stage(
     con: duckdb.DuckDBPyConnection, source: Source, columns: Columns, ids: IdMode, preprocessing: Preprocessing
 ) -> Staged:
     """Make the table `events`, with what the Preprocessing needs. Raises LogError."""
-    con.execute(f"set timezone = '{columns.timezone}'")
+    con.execute(f"set timezone = {literal(columns.timezone)}")
     types = source.columns(con)
     named = {role: getattr(columns, role) for role in ROLES if role != "event_type" or preprocessing.event_weights}
     required = columns.required | ({"event_type"} if preprocessing.event_weights else set())

@@ -28,7 +28,7 @@ from recsys_ae.sources import connection, literal, one_row
 
 PREPARATION = 1  # of the canonical files; a set prepared by another one is prepared again
 SEAL = "set.json"
-MEMORY = "1GB"  # of DuckDB, while it counts
+MEMORY = 10**9  # bytes of DuckDB, while it counts
 FIRST = "nobody publishes a digest: the first to come, later ones must equal it"
 MAGIC = b"PK\x03\x04"
 
@@ -266,7 +266,6 @@ def _write(path: Path, tables: Iterator[pa.Table], place: str) -> Path:
 
 def _counts(files: list[Path]) -> Counts:
     names = ", ".join(literal(file) for file in files)
-    with connection() as con:
-        con.execute(f"set memory_limit = '{MEMORY}'")
+    with connection(MEMORY) as con:
         query = f"select count(distinct user_id), count(distinct item_id), count(*) from read_parquet([{names}])"
         return Counts(*one_row(con, query))
