@@ -157,7 +157,7 @@ class Autoencoder(LatentRecommender):
         return z
 
     def _logits(self, p: dict[str, Tensor], z: Tensor) -> Tensor:
-        return F.linear(self._queried(p, z), *self._head_of(p)).float()  # (B, I)
+        return F.linear(self._queried(p, z), *self._head_of(p))  # (B, I)
 
     def _head_of(self, p: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Item rows (I, H) and bias (I,) of the last layer."""
@@ -168,7 +168,7 @@ class Autoencoder(LatentRecommender):
         return p["encoder.0.weight"][:, :width], bias  # of a variational first layer, the half that makes the mean
 
     def _criterion(self, logits: Tensor, targets: Bags, excluded: Tensor | None) -> Tensor:
-        """Loss of logits (B, I); entries (N,) of the targets that are `excluded` count neither as met nor as not met."""
+        """Loss of logits (B, I), which it may overwrite; entries (N,) of the targets that are `excluded` count neither as met nor as not met."""
         return multinomial_loss(logits, targets, excluded)
 
     def _loss(self, p: dict[str, Tensor], z: Tensor, bags: Bags, kept: Tensor) -> Tensor:

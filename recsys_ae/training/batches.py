@@ -1,6 +1,8 @@
 """Sparse batches: histories on the device as flat arrays, sliced by row without a dense row anywhere on the host."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Generator, Tensor
@@ -10,12 +12,12 @@ from recsys_ae.histories import Histories
 
 @dataclass(frozen=True)
 class Bags:
-    """B histories of a batch as stored entries: columns (N,) int64, weights (N,) float32, offsets (B,) int64."""
+    """B histories of a batch as stored entries: columns (N,) int32, weights (N,) float32, offsets (B,) int32."""
 
     columns: Tensor
     weights: Tensor
     offsets: Tensor
-    rows: Tensor  # (N,) row of each entry
+    rows: Tensor  # (N,) int32, row of each entry
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -40,6 +42,14 @@ class Bags:
         """The same entries with other weights (N,)."""
         return Bags(self.columns, weights, self.offsets, self.rows)
 
+    def batches(self, size: int) -> Iterator["Bags"]:
+        """`size` rows after another, as slices: no entry is copied, and the device is asked once, for where they begin."""
+        begins = [*self.offsets[::size].tolist(), len(self.columns)]
+        for number, (begin, end) in enumerate(pairwise(begins)):
+            first = number * size
+            offsets = self.offsets[first : first + size] - begin
+            yield Bags(self.columns[begin:end], self.weights[begin:end], offsets, self.rows[begin:end] - first)
+
 
 @dataclass(frozen=True)
 class SparseRows:
@@ -59,8 +69,8 @@ class SparseRows:
         ends = lengths.cumsum(0)
         offsets = ends - lengths
         owner = torch.repeat_interleave(lengths)  # (N,)
-        entries = torch.arange(len(owner), device=rows.device) + (starts - offsets)[owner]
-        return Bags(self.columns[entries].long(), self.weights[entries], offsets, owner)
+        entries = torch.arange(len(owner), device=rows.device).add_((starts - offsets)[owner])
+        return Bags(self.columns[entries], self.weights[entries], offsets.int(), owner.int())
 
     def whole(self) -> Bags:
         """All rows in order."""

@@ -122,19 +122,18 @@ def train(
     try:
         while state.epoch < last_epoch and not _exhausted(state, settings.patience, validate is not None):
             with state.timed("training"):
-                order = users[torch.randperm(len(users), generator=generator, device=device)]
+                shuffled = data.batch(users[torch.randperm(len(users), generator=generator, device=device)])
                 loss_sum = torch.zeros((), device=device)
-                for rows in torch.split(order, batch_size) if len(order) else ():
+                for bags in shuffled.batches(batch_size):
                     share = state.step / total_steps
                     for group in optimiser.param_groups:
                         group["lr"] = settings.learning_rate * _learning_rate_factor(settings.schedule, share)
-                    bags = data.batch(rows)
                     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
                         loss = objective(parameters, bags, share, generator)
                     optimiser.zero_grad()
                     loss.backward()  # type: ignore[no-untyped-call]
                     optimiser.step()
-                    loss_sum += loss.detach() * len(rows)
+                    loss_sum += loss.detach() * len(bags)
                     state.step += 1
                 state.losses.append(float(loss_sum) / max(len(users), 1))
                 if not math.isfinite(state.losses[-1]):

@@ -1,62 +1,92 @@
-"""Losses on sparse targets (multinomial, squared, logistic), and the Gaussian KL divergence."""
+"""Losses on sparse targets (multinomial, squared, logistic), and the Gaussian KL divergence.
 
+A loss of logits **overwrites them with its gradient**: of a wide catalogue they are the largest array of a step, and there is
+no second one. They are worked on by blocks of rows that stay in the cache; float32 inside, whatever the logits are in.
+"""
+
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from recsys_ae.training.batches import Bags
 
 EXCLUDED = -1e30  # a logit of probability 0; finite, so that 0 times it is 0
+BLOCK = {"cpu": 2**20, "cuda": 2**28}  # logits worked on at once: what a cache holds; what memory has to spare
 
 
-class _MultinomialLoss(torch.autograd.Function):
-    """Mean over the batch of sum_i x_ui * (logsumexp(logits_u) - logits_ui), without a dense target."""
+def _blocks(logits: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Rows of the logits in float32 (or wider), written back once they have been worked on."""
+    rows = max(1, BLOCK[logits.device.type] // max(1, logits.shape[1]))
+    narrow = logits.dtype == torch.bfloat16
+    for start in range(0, len(logits), rows):
+        block = slice(start, start + rows)
+        part = logits[block].float() if narrow else logits[block]
+        yield block, part
+        if narrow:
+            logits[block] = part
+
+
+class _Overwriting(torch.autograd.Function):
+    """A loss whose backward pass hands on what stands in the logits' buffer."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, bags: Bags, excluded: Tensor | None) -> Tensor:  # (B, I)
-        if excluded is not None:
-            logits = logits.clone()
-            logits[bags.rows[excluded], bags.columns[excluded]] = EXCLUDED
-        totals = bags.row_sums(bags.weights)  # (B,) N_u
-        normaliser = logits.logsumexp(1)  # (B,)
-        positive = bags.row_sums(bags.weights * logits[bags.rows, bags.columns])
-        ctx.bags, ctx.totals = bags, totals
-        ctx.save_for_backward(logits, normaliser)
-        return (totals * normaliser - positive).sum() / len(bags)
+    def forward(ctx: Any, logits: Tensor, write: Callable[[Tensor], Tensor]) -> Tensor:
+        buffer = logits.detach()  # shares their version counter: who still needs the logits gets an error, not a wrong number
+        loss = write(buffer)
+        ctx.buffer = buffer
+        return loss
 
     @staticmethod
-    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None, None]:
-        logits, normaliser = ctx.saved_tensors
-        scale = grad[0] / len(ctx.bags)
-        gradient = (logits - normaliser[:, None]).exp_().mul_((ctx.totals * scale)[:, None])
-        # An item stands once in a row, so a plain write per entry is enough, and deterministic.
-        gradient[ctx.bags.rows, ctx.bags.columns] -= ctx.bags.weights * scale
-        return gradient, None, None
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        if grad.device.type == "cpu" and float(grad) == 1:  # asking a GPU would wait for it
+            return ctx.buffer, None
+        return ctx.buffer.mul_(grad), None
 
 
 def multinomial_loss(logits: Tensor, targets: Bags, excluded: Tensor | None = None) -> Tensor:
-    """Negative multinomial log-likelihood per user, Liang et al. 2018, eq. 2: logits (B, I) float32 -> scalar.
+    """Negative multinomial log-likelihood per user, Liang et al. 2018, eq. 2: logits (B, I) -> scalar.
 
-    `excluded` (N,) marks entries of `targets` whose items cannot be drawn: they leave the softmax, and weigh nothing.
+    The mean over the batch of sum_i x_ui * (logsumexp(logits_u) - logits_ui). `excluded` (N,) marks entries of `targets` whose
+    items cannot be drawn: they leave the softmax, and weigh nothing.
     """
-    if excluded is not None:
-        targets = targets.reweighted(targets.weights * ~excluded)
-    loss: Tensor = _MultinomialLoss.apply(logits, targets, excluded)  # type: ignore[no-untyped-call]
+    weights = targets.weights if excluded is None else targets.weights * ~excluded
+    totals = targets.row_sums(weights)  # (B,) N_u
+
+    def write(buffer: Tensor) -> Tensor:
+        if excluded is not None:
+            buffer[targets.rows[excluded], targets.columns[excluded]] = EXCLUDED
+        met = buffer[targets.rows, targets.columns].to(weights.dtype)  # (N,)
+        normaliser = torch.empty_like(totals)
+        for rows, part in _blocks(buffer):
+            largest = part.amax(1, keepdim=True)
+            sums = part.sub_(largest).exp_().sum(1, keepdim=True)
+            normaliser[rows] = (sums.log() + largest).squeeze(1)
+            part.mul_(totals[rows, None] / (sums * len(targets)))
+        # An item stands once in a row, so a plain write per entry is enough, and deterministic.
+        buffer[targets.rows, targets.columns] -= (weights / len(targets)).to(buffer.dtype)
+        return (totals * normaliser - targets.row_sums(weights * met)).sum() / len(targets)
+
+    loss: Tensor = _Overwriting.apply(logits, write)  # type: ignore[no-untyped-call]
     return loss
 
 
 def squared_loss(logits: Tensor, targets: Bags, excluded: Tensor | None = None) -> Tensor:
-    """Mean over the batch of sum_i (x_ui - logits_ui)^2 over all items, zeros included: logits (B, I) float32 -> scalar.
+    """Mean over the batch of sum_i (x_ui - logits_ui)^2 over all items, zeros included: logits (B, I) -> scalar.
 
-    The dense part is that of a target of zeros; stored entries correct it. Those that `excluded` (N,) marks leave the sum.
+    Entries that `excluded` (N,) marks leave the sum.
     """
-    met = logits[targets.rows, targets.columns]  # (N,)
-    corrections = (met - targets.weights).square()
-    if excluded is not None:
-        corrections = corrections * ~excluded
-    return (logits.square().sum() + (corrections - met.square()).sum()) / len(targets)
+
+    def unmet(part: Tensor, share: float) -> Tensor:
+        value = part.square().sum()
+        part.mul_(2 * share)
+        return value
+
+    return _pointwise(logits, targets, excluded, unmet, lambda x: x.square(), lambda x, y: ((y - x).square(), 2 * (x - y)))
 
 
 def logistic_loss(logits: Tensor, targets: Bags, excluded: Tensor | None = None) -> Tensor:
@@ -64,11 +94,42 @@ def logistic_loss(logits: Tensor, targets: Bags, excluded: Tensor | None = None)
 
     Shapes, and what `excluded` does, as in `squared_loss`.
     """
-    met = logits[targets.rows, targets.columns]  # (N,)
-    corrections = targets.weights * F.softplus(-met)
-    if excluded is not None:
-        corrections = corrections * ~excluded
-    return (F.softplus(logits).sum() + (corrections - F.softplus(met)).sum()) / len(targets)
+
+    def unmet(part: Tensor, share: float) -> Tensor:
+        value = F.softplus(part).sum()
+        part.sigmoid_().mul_(share)
+        return value
+
+    return _pointwise(logits, targets, excluded, unmet, F.softplus, lambda x, y: (y * F.softplus(-x), -y * torch.sigmoid(-x)))
+
+
+def _pointwise(
+    logits: Tensor,
+    targets: Bags,
+    excluded: Tensor | None,
+    unmet: Callable[[Tensor, float], Tensor],
+    unmet_loss: Callable[[Tensor], Tensor],
+    met_loss: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+) -> Tensor:
+    """A loss of each item by itself.
+
+    `unmet` overwrites logits of items not met with a share of their gradient and returns their loss; `unmet_loss` is the same
+    loss by entry, `met_loss` (logits, targets) -> loss and gradient by entry.
+    """
+    share = 1 / len(targets)
+
+    def write(buffer: Tensor) -> Tensor:
+        at = targets.rows, targets.columns
+        met = buffer[at].to(targets.weights.dtype)  # (N,)
+        total = torch.stack([unmet(part, share) for _, part in _blocks(buffer)]).sum()
+        losses, gradients = met_loss(met, targets.weights)
+        if excluded is not None:
+            losses, gradients = losses * ~excluded, gradients * ~excluded
+        buffer[at] = (share * gradients).to(buffer.dtype)
+        return share * (total + (losses - unmet_loss(met)).sum())
+
+    loss: Tensor = _Overwriting.apply(logits, write)  # type: ignore[no-untyped-call]
+    return loss
 
 
 def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:

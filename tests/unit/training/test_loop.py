@@ -12,6 +12,7 @@ from recsys_ae import FitRecord, Histories, Holdout
 from recsys_ae.errors import CheckpointError, RecsysError
 from recsys_ae.evaluation import mean_metric
 from recsys_ae.models import MODELS, Recommender
+from recsys_ae.models.mult_dae import MultDAE
 from recsys_ae.training import loop
 from recsys_ae.training.batches import Bags, DeviceHistories
 from recsys_ae.training.loop import automatic_batch_size
@@ -46,13 +47,22 @@ def assert_same_fit(one: tuple[Recommender, FitRecord], other: tuple[Recommender
 def visits(monkeypatch: pytest.MonkeyPatch, train: Histories, **changes: Any) -> list[list[int]]:
     """The rows of every batch of a fit."""
     seen: list[list[int]] = []
-    real = DeviceHistories.batch
+    order: list[int] = []
+    real, objective = DeviceHistories.batch, MultDAE._objective
 
-    def spy(self: DeviceHistories, rows: torch.Tensor) -> Bags:
-        seen.append(rows.tolist())
+    def shuffled(self: DeviceHistories, rows: torch.Tensor) -> Bags:
+        order[:] = rows.tolist()
         return real(self, rows)
 
-    monkeypatch.setattr(DeviceHistories, "batch", spy)
+    def visited(self: MultDAE, parameters: dict[str, torch.Tensor], bags: Bags, *rest: Any) -> torch.Tensor:
+        seen.append([order.pop(0) for _ in range(len(bags))])
+        expected = real(DeviceHistories(train, torch.device("cpu")), torch.tensor(seen[-1]))
+        for found, wanted in zip(vars(bags).values(), vars(expected).values(), strict=True):
+            assert torch.equal(found, wanted)
+        return objective(self, parameters, bags, *rest)
+
+    monkeypatch.setattr(DeviceHistories, "batch", shuffled)
+    monkeypatch.setattr(MultDAE, "_objective", visited)
     fit("mult_dae", cpu(), train=train, **changes)
     return seen
 
@@ -212,19 +222,19 @@ def test_killed_at_any_step_a_run_resumes_bit_equal(
     name: str, tmp_path: Path, holdout: Holdout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = fit(name, cpu(), holdout)
-    real = DeviceHistories.batch
+    real = Bags.normalised
     for step in range(20):  # five epochs of three batches and one validation
         left = [step]
 
-        def dying(self: DeviceHistories, rows: torch.Tensor, left: list[int] = left) -> Bags:
+        def dying(self: Bags, left: list[int] = left) -> Bags:
             left[0] -= 1
             if left[0] < 0:
                 raise Killed
-            return real(self, rows)
+            return real(self)
 
         run = cpu(checkpoint_folder=tmp_path / str(step))
         with monkeypatch.context() as patch:
-            patch.setattr(DeviceHistories, "batch", dying)
+            patch.setattr(Bags, "normalised", dying)
             with pytest.raises(Killed):
                 fit(name, run, holdout)
         assert_same_fit(fit(name, run, holdout), expected)
