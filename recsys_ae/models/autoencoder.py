@@ -15,7 +15,8 @@ from recsys_ae.training import loop
 from recsys_ae.training.batches import Bags
 from recsys_ae.training.checkpoint import digest_of
 from recsys_ae.training.device import resolve_device
-from recsys_ae.training.loss import multinomial_loss
+from recsys_ae.training.layers import Scratch, bag_sum, head_loss
+from recsys_ae.training.loss import Writer, multinomial
 from recsys_ae.training.run import FitRecord, RunContext
 
 ACTIVATIONS = {
@@ -58,6 +59,10 @@ class Autoencoder(LatentRecommender):
     """
 
     config: AutoencoderConfig
+
+    def __init__(self, config: AutoencoderConfig, n_items: int) -> None:
+        super().__init__(config, n_items)
+        self._scratch = Scratch()
 
     @property
     @abstractmethod
@@ -112,7 +117,7 @@ class Autoencoder(LatentRecommender):
             generator,
             self._run_key(validation, run),
         )
-        self._tensors = parameters
+        self._tensors, self._scratch = parameters, Scratch()
         return record
 
     def _run_key(self, validation: Holdout | None, run: RunContext) -> str:
@@ -142,10 +147,7 @@ class Autoencoder(LatentRecommender):
 
     def _encoded(self, p: dict[str, Tensor], bags: Bags) -> Tensor:
         """The last encoder layer's output, (B, code width), of normalised bags."""
-        x = F.embedding_bag(
-            bags.columns, p["encoder.0.weight"], bags.offsets, mode="sum", per_sample_weights=bags.weights
-        )  # (B, H_0)
-        x = x + p["encoder.0.bias"]
+        x = bag_sum(p["encoder.0.weight"], bags) + p["encoder.0.bias"]  # (B, H_0)
         for j in range(1, len(self.config.hidden) + 1):
             x = F.linear(self._activate(x), p[f"encoder.{j}.weight"], p[f"encoder.{j}.bias"])
         return x
@@ -156,24 +158,24 @@ class Autoencoder(LatentRecommender):
             z = self._activate(F.linear(z, p[f"decoder.{j}.weight"], p[f"decoder.{j}.bias"]))
         return z
 
-    def _logits(self, p: dict[str, Tensor], z: Tensor) -> Tensor:
-        return F.linear(self._queried(p, z), *self._head_of(p))  # (B, I)
-
     def _head_of(self, p: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Item rows (I, H) and bias (I,) of the last layer."""
-        bias = p[f"{self._last}.bias"]
-        if not self.config.tied:
-            return p[f"{self._last}.weight"], bias
         width = self.config.hidden[0] if self.config.hidden else self.config.latent
-        return p["encoder.0.weight"][:, :width], bias  # of a variational first layer, the half that makes the mean
+        return p[self._item_rows][:, :width], p[f"{self._last}.bias"]
 
-    def _criterion(self, logits: Tensor, targets: Bags, excluded: Tensor | None) -> Tensor:
-        """Loss of logits (B, I), which it may overwrite; entries (N,) of the targets that are `excluded` count neither as met nor as not met."""
-        return multinomial_loss(logits, targets, excluded)
+    @property
+    def _item_rows(self) -> str:
+        """The tensor of the last layer; tied to a variational first layer, its half that makes the mean counts."""
+        return "encoder.0.weight" if self.config.tied else f"{self._last}.weight"
+
+    def _criterion(self, targets: Bags, excluded: Tensor | None) -> Writer:
+        """The loss; entries (N,) of the targets that are `excluded` count neither as met nor as not met."""
+        return multinomial(targets, excluded)
 
     def _loss(self, p: dict[str, Tensor], z: Tensor, bags: Bags, kept: Tensor) -> Tensor:
         """The loss of the target that the configuration asks for; `kept` (N,) entries were the input."""
-        return self._criterion(self._logits(p, z), bags, kept if self.config.target == "dropped" else None)
+        write = self._criterion(bags, kept if self.config.target == "dropped" else None)
+        return head_loss(self._queried(p, z), p[self._item_rows], p[f"{self._last}.bias"], write, self._scratch)
 
     def _corrupted(self, bags: Bags, generator: Generator) -> tuple[Bags, Tensor]:
         """The input of a training step, each row normalised and then thinned by dropout, and which entries it kept (N,)."""

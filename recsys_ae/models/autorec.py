@@ -9,7 +9,7 @@ from torch import Tensor
 from recsys_ae.models.autoencoder import AutoencoderConfig, DenoisingAutoencoder
 from recsys_ae.models.base import ModelConfig
 from recsys_ae.training.batches import Bags
-from recsys_ae.training.loss import squared_loss
+from recsys_ae.training.loss import Writer, squared
 
 
 class AutoRecConfig(AutoencoderConfig):
@@ -28,5 +28,5 @@ class AutoRec(DenoisingAutoencoder):
     Config: ClassVar[type[ModelConfig]] = AutoRecConfig
     config: AutoRecConfig
 
-    def _criterion(self, logits: Tensor, targets: Bags, excluded: Tensor | None) -> Tensor:
-        return squared_loss(logits, targets, excluded)
+    def _criterion(self, targets: Bags, excluded: Tensor | None) -> Writer:
+        return squared(targets, excluded)

@@ -9,9 +9,9 @@ from torch import Tensor
 from recsys_ae.models.autoencoder import AutoencoderConfig, DenoisingAutoencoder
 from recsys_ae.models.base import ModelConfig
 from recsys_ae.training.batches import Bags
-from recsys_ae.training.loss import logistic_loss, squared_loss
+from recsys_ae.training.loss import Writer, logistic, squared
 
-LOSSES = {"logistic": logistic_loss, "squared": squared_loss}
+LOSSES = {"logistic": logistic, "squared": squared}
 
 
 class CDAEConfig(AutoencoderConfig):
@@ -34,5 +34,5 @@ class CDAE(DenoisingAutoencoder):
     Config: ClassVar[type[ModelConfig]] = CDAEConfig
     config: CDAEConfig
 
-    def _criterion(self, logits: Tensor, targets: Bags, excluded: Tensor | None) -> Tensor:
-        return LOSSES[self.config.loss](logits, targets, excluded)
+    def _criterion(self, targets: Bags, excluded: Tensor | None) -> Writer:
+        return LOSSES[self.config.loss](targets, excluded)

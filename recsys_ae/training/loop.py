@@ -130,7 +130,7 @@ def train(
                         group["lr"] = settings.learning_rate * _learning_rate_factor(settings.schedule, share)
                     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
                         loss = objective(parameters, bags, share, generator)
-                    optimiser.zero_grad()
+                    optimiser.zero_grad(set_to_none=False)
                     loss.backward()  # type: ignore[no-untyped-call]
                     optimiser.step()
                     loss_sum += loss.detach() * len(bags)
@@ -158,7 +158,7 @@ def train(
                 run.progress(Progress(state.epoch, last_epoch, state.losses[-1], latest))
     finally:  # also where a fit is interrupted: no tensor is left that records gradients
         for tensor in parameters.values():
-            tensor.requires_grad_(False)
+            tensor.requires_grad_(False).grad = None
     for name, tensor in best.items():
         parameters[name].copy_(tensor)
     return FitRecord(

@@ -1,11 +1,11 @@
 """Losses on sparse targets (multinomial, squared, logistic), and the Gaussian KL divergence.
 
-A loss of logits **overwrites them with its gradient**: of a wide catalogue they are the largest array of a step, and there is
-no second one. They are worked on by blocks of rows that stay in the cache; float32 inside, whatever the logits are in.
+A loss is a `Writer`: it **overwrites the logits with its gradient**. Of a wide catalogue they are the largest array of a step,
+and there is no second one. They are worked on by blocks of rows that stay in the cache; float32 inside, whatever they are in.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from recsys_ae.training.batches import Bags
+
+Writer: TypeAlias = Callable[[Tensor], Tensor]
+"""Logits (B, I) float32 or bfloat16, not recorded by autograd, become the gradient of a loss; returns that loss, a scalar."""
 
 EXCLUDED = -1e30  # a logit of probability 0; finite, so that 0 times it is 0
 BLOCK = {"cpu": 2**20, "cuda": 2**28}  # logits worked on at once: what a cache holds; what memory has to spare
@@ -30,26 +33,8 @@ def _blocks(logits: Tensor) -> Iterator[tuple[slice, Tensor]]:
             logits[block] = part
 
 
-class _Overwriting(torch.autograd.Function):
-    """A loss whose backward pass hands on what stands in the logits' buffer."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, write: Callable[[Tensor], Tensor]) -> Tensor:
-        buffer = logits.detach()  # shares their version counter: who still needs the logits gets an error, not a wrong number
-        loss = write(buffer)
-        ctx.buffer = buffer
-        return loss
-
-    @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        if grad.device.type == "cpu" and float(grad) == 1:  # asking a GPU would wait for it
-            return ctx.buffer, None
-        return ctx.buffer.mul_(grad), None
-
-
-def multinomial_loss(logits: Tensor, targets: Bags, excluded: Tensor | None = None) -> Tensor:
-    """Negative multinomial log-likelihood per user, Liang et al. 2018, eq. 2: logits (B, I) -> scalar.
+def multinomial(targets: Bags, excluded: Tensor | None = None) -> Writer:
+    """Negative multinomial log-likelihood per user, Liang et al. 2018, eq. 2.
 
     The mean over the batch of sum_i x_ui * (logsumexp(logits_u) - logits_ui). `excluded` (N,) marks entries of `targets` whose
     items cannot be drawn: they leave the softmax, and weigh nothing.
@@ -57,26 +42,25 @@ def multinomial_loss(logits: Tensor, targets: Bags, excluded: Tensor | None = No
     weights = targets.weights if excluded is None else targets.weights * ~excluded
     totals = targets.row_sums(weights)  # (B,) N_u
 
-    def write(buffer: Tensor) -> Tensor:
+    def write(logits: Tensor) -> Tensor:
         if excluded is not None:
-            buffer[targets.rows[excluded], targets.columns[excluded]] = EXCLUDED
-        met = buffer[targets.rows, targets.columns].to(weights.dtype)  # (N,)
+            logits[targets.rows[excluded], targets.columns[excluded]] = EXCLUDED
+        met = logits[targets.rows, targets.columns].to(weights.dtype)  # (N,)
         normaliser = torch.empty_like(totals)
-        for rows, part in _blocks(buffer):
+        for rows, part in _blocks(logits):
             largest = part.amax(1, keepdim=True)
             sums = part.sub_(largest).exp_().sum(1, keepdim=True)
             normaliser[rows] = (sums.log() + largest).squeeze(1)
             part.mul_(totals[rows, None] / (sums * len(targets)))
         # An item stands once in a row, so a plain write per entry is enough, and deterministic.
-        buffer[targets.rows, targets.columns] -= (weights / len(targets)).to(buffer.dtype)
+        logits[targets.rows, targets.columns] -= (weights / len(targets)).to(logits.dtype)
         return (totals * normaliser - targets.row_sums(weights * met)).sum() / len(targets)
 
-    loss: Tensor = _Overwriting.apply(logits, write)  # type: ignore[no-untyped-call]
-    return loss
+    return write
 
 
-def squared_loss(logits: Tensor, targets: Bags, excluded: Tensor | None = None) -> Tensor:
-    """Mean over the batch of sum_i (x_ui - logits_ui)^2 over all items, zeros included: logits (B, I) -> scalar.
+def squared(targets: Bags, excluded: Tensor | None = None) -> Writer:
+    """Mean over the batch of sum_i (x_ui - logits_ui)^2 over all items, zeros included.
 
     Entries that `excluded` (N,) marks leave the sum.
     """
@@ -86,13 +70,13 @@ def squared_loss(logits: Tensor, targets: Bags, excluded: Tensor | None = None) 
         part.mul_(2 * share)
         return value
 
-    return _pointwise(logits, targets, excluded, unmet, lambda x: x.square(), lambda x, y: ((y - x).square(), 2 * (x - y)))
+    return _pointwise(targets, excluded, unmet, lambda x: x.square(), lambda x, y: ((y - x).square(), 2 * (x - y)))
 
 
-def logistic_loss(logits: Tensor, targets: Bags, excluded: Tensor | None = None) -> Tensor:
+def logistic(targets: Bags, excluded: Tensor | None = None) -> Writer:
     """Mean over the batch of sum_i -x_ui log(p_ui) over met and -log(1 - p_ui) over all other items, p = sigmoid(logits).
 
-    Shapes, and what `excluded` does, as in `squared_loss`.
+    What `excluded` does, as in `squared`.
     """
 
     def unmet(part: Tensor, share: float) -> Tensor:
@@ -100,17 +84,16 @@ def logistic_loss(logits: Tensor, targets: Bags, excluded: Tensor | None = None)
         part.sigmoid_().mul_(share)
         return value
 
-    return _pointwise(logits, targets, excluded, unmet, F.softplus, lambda x, y: (y * F.softplus(-x), -y * torch.sigmoid(-x)))
+    return _pointwise(targets, excluded, unmet, F.softplus, lambda x, y: (y * F.softplus(-x), -y * torch.sigmoid(-x)))
 
 
 def _pointwise(
-    logits: Tensor,
     targets: Bags,
     excluded: Tensor | None,
     unmet: Callable[[Tensor, float], Tensor],
     unmet_loss: Callable[[Tensor], Tensor],
     met_loss: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
-) -> Tensor:
+) -> Writer:
     """A loss of each item by itself.
 
     `unmet` overwrites logits of items not met with a share of their gradient and returns their loss; `unmet_loss` is the same
@@ -118,16 +101,32 @@ def _pointwise(
     """
     share = 1 / len(targets)
 
-    def write(buffer: Tensor) -> Tensor:
-        at = targets.rows, targets.columns
-        met = buffer[at].to(targets.weights.dtype)  # (N,)
-        total = torch.stack([unmet(part, share) for _, part in _blocks(buffer)]).sum()
+    def write(logits: Tensor) -> Tensor:
+        met = logits[targets.rows, targets.columns].to(targets.weights.dtype)  # (N,)
+        total = torch.stack([unmet(part, share) for _, part in _blocks(logits)]).sum()
         losses, gradients = met_loss(met, targets.weights)
         if excluded is not None:
             losses, gradients = losses * ~excluded, gradients * ~excluded
-        buffer[at] = (share * gradients).to(buffer.dtype)
+        logits[targets.rows, targets.columns] = (share * gradients).to(logits.dtype)
         return share * (total + (losses - unmet_loss(met)).sum())
 
+    return write
+
+
+class _Overwriting(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, write: Writer) -> Tensor:
+        ctx.gradient = logits.detach()  # shares their version: who still needs the logits gets an error, not a wrong number
+        return write(ctx.gradient)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return ctx.gradient.mul_(grad), None
+
+
+def of_logits(logits: Tensor, write: Writer) -> Tensor:
+    """The loss of logits (B, I) that autograd knows, a scalar; the logits are overwritten. `layers.head_loss` makes its own."""
     loss: Tensor = _Overwriting.apply(logits, write)  # type: ignore[no-untyped-call]
     return loss
 

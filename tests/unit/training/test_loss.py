@@ -7,7 +7,7 @@ from torch.distributions import Normal, kl_divergence
 
 from recsys_ae import Histories
 from recsys_ae.training.batches import Bags, DeviceHistories
-from recsys_ae.training.loss import BLOCK, kl_to_standard_normal, logistic_loss, multinomial_loss, squared_loss
+from recsys_ae.training.loss import BLOCK, Writer, kl_to_standard_normal, logistic, multinomial, of_logits, squared
 from tests.worlds import ragged
 
 HISTORIES = ragged(0, 12, 20)
@@ -33,7 +33,7 @@ def dense(logits: Tensor) -> Tensor:
 @pytest.mark.parametrize("scale", [3.0, 50.0])
 def test_loss_and_gradient_equal_dense_log_softmax(dtype: torch.dtype, tolerance: float, scale: float) -> None:
     ours, reference = logits(dtype, scale), logits(dtype, scale)
-    found, expected = multinomial_loss(ours.clone(), bags(dtype)), dense(reference)
+    found, expected = of_logits(ours.clone(), multinomial(bags(dtype))), dense(reference)
     (2 * found).backward()
     (2 * expected).backward()
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
@@ -41,8 +41,8 @@ def test_loss_and_gradient_equal_dense_log_softmax(dtype: torch.dtype, tolerance
 
 
 POINTWISE = {
-    "squared": (squared_loss, lambda x, logits: (x - logits).square()),
-    "logistic": (logistic_loss, lambda x, logits: torch.where(x > 0, -x * logits.sigmoid().log(), -(-logits).sigmoid().log())),
+    "squared": (squared, lambda x, logits: (x - logits).square()),
+    "logistic": (logistic, lambda x, logits: torch.where(x > 0, -x * logits.sigmoid().log(), -(-logits).sigmoid().log())),
 }
 
 
@@ -57,7 +57,7 @@ def test_pointwise_loss_and_gradient_equal_those_of_a_dense_target(name: str, th
     if thinned:
         counted[targets.rows[excluded], targets.columns[excluded]] = 0
     x = torch.from_numpy(HISTORIES.matrix.toarray()).double()
-    found = loss(ours.clone(), targets, excluded if thinned else None)
+    found = of_logits(ours.clone(), loss(targets, excluded if thinned else None))
     expected = (term(x, reference) * counted).sum(1).mean()
     found.backward()
     expected.backward()
@@ -67,60 +67,60 @@ def test_pointwise_loss_and_gradient_equal_those_of_a_dense_target(name: str, th
 
 def test_gradient_equals_finite_differences() -> None:
     double = bags(torch.float64)
-    assert torch.autograd.gradcheck(lambda x: multinomial_loss(x.clone(), double), (logits(torch.float64),))
+    assert torch.autograd.gradcheck(lambda x: of_logits(x.clone(), multinomial(double)), (logits(torch.float64),))
 
 
 def test_large_logits_do_not_overflow() -> None:
     huge = torch.full((12, 20), 1e4, requires_grad=True)
-    loss = multinomial_loss(huge.clone(), bags(torch.float32))
+    loss = of_logits(huge.clone(), multinomial(bags(torch.float32)))
     loss.backward()
     assert loss.isfinite()
     assert huge.grad is not None
     assert huge.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("loss", [multinomial_loss, squared_loss, logistic_loss])
-def test_the_gradient_is_written_over_the_logits(loss: Callable[[Tensor, Bags], Tensor]) -> None:
+@pytest.mark.parametrize("loss", [multinomial, squared, logistic])
+def test_the_gradient_is_written_over_the_logits(loss: Callable[[Bags], Writer]) -> None:
     """There is no second array of their size; and who still needs the logits gets an error, not a wrong gradient."""
     ours = logits(torch.float32)
     activations = ours * 1
-    loss(activations, bags(torch.float32)).backward()
+    of_logits(activations, loss(bags(torch.float32))).backward()
     assert ours.grad is not None
     assert torch.equal(ours.grad, activations.detach())
     activations = ours * 1
     needed = activations.square().sum()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        (needed + loss(activations, bags(torch.float32))).backward()
+        (needed + of_logits(activations, loss(bags(torch.float32)))).backward()
 
 
-@pytest.mark.parametrize("loss", [multinomial_loss, squared_loss, logistic_loss])
+@pytest.mark.parametrize("loss", [multinomial, squared, logistic])
 def test_a_loss_does_not_depend_on_the_blocks_it_is_computed_by(
-    loss: Callable[[Tensor, Bags], Tensor], monkeypatch: pytest.MonkeyPatch
+    loss: Callable[[Bags], Writer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = []
     for size in (1, 50, 2**20):
         monkeypatch.setitem(BLOCK, "cpu", size)
         activations = logits(torch.float64).clone()
-        found.append((loss(activations, bags(torch.float64)).detach(), activations.detach()))
+        found.append((of_logits(activations, loss(bags(torch.float64))).detach(), activations.detach()))
     for value, gradient in found[1:]:
         torch.testing.assert_close(value, found[0][0])
         torch.testing.assert_close(gradient, found[0][1])
 
 
-@pytest.mark.parametrize("loss", [multinomial_loss, squared_loss, logistic_loss])
-def test_bfloat16_logits_are_summed_in_float32(loss: Callable[[Tensor, Bags], Tensor]) -> None:
+@pytest.mark.parametrize("loss", [multinomial, squared, logistic])
+def test_bfloat16_logits_are_summed_in_float32(loss: Callable[[Bags], Writer]) -> None:
     """A thousand items: a sum in bfloat16 would stand still long before its end."""
     histories = ragged(0, 12, 1_000)
     wide = DeviceHistories(histories, torch.device("cpu")).whole()
     narrow = torch.randn(12, 1_000, generator=torch.Generator().manual_seed(0)).bfloat16()
-    expected = loss(narrow.double(), wide.reweighted(wide.weights.double()))
-    torch.testing.assert_close(loss(narrow.clone(), wide).double(), expected, rtol=1e-5, atol=0)
+    expected = of_logits(narrow.double(), loss(wide.reweighted(wide.weights.double())))
+    torch.testing.assert_close(of_logits(narrow.clone(), loss(wide)).double(), expected, rtol=1e-5, atol=0)
 
 
 def test_an_empty_row_has_no_loss_and_no_gradient() -> None:
     empty = DeviceHistories(Histories.from_rows([[], [1]], 4), torch.device("cpu")).whole()
     ours = torch.randn(2, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    multinomial_loss(ours.clone(), empty).backward()
+    of_logits(ours.clone(), multinomial(empty)).backward()
     assert ours.grad is not None
     assert (ours.grad[0] == 0).all()
     assert (ours.grad[1] != 0).all()

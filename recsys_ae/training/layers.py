@@ -1,0 +1,121 @@
+"""The two wide layers of an autoencoder, which are nearly all of a step: a sparse first one, and a last one with its loss.
+
+Both add to `weight.grad` themselves: what autograd would hand around is as large as the weight, and made anew every step.
+"""
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from recsys_ae.training.batches import Bags
+from recsys_ae.training.loss import Writer
+
+ROWS = 2**10  # of a weight converted at once: what stays in the cache
+
+
+class Scratch:
+    """Large arrays that every step needs, made once: a fresh one costs the kernel a page fault every 4 KiB."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, Tensor] = {}
+
+    def take(self, name: str, shape: tuple[int, int], like: Tensor, dtype: torch.dtype) -> Tensor:
+        """An uninitialised tensor on the device of `like`; the same memory as before where it suffices."""
+        rows, width = shape
+        held = self._held.get(name)
+        if held is None or len(held) < rows or held.shape[1:] != (width,) or held.dtype != dtype or held.device != like.device:
+            held = self._held[name] = torch.empty(rows, width, dtype=dtype, device=like.device)
+        return held[:rows]
+
+
+def transposed_product() -> bool:
+    """Whether this build multiplies a sparse matrix by a dense one on the CPU, several times faster than a bag's gradient."""
+    return bool(torch.backends.mkl.is_available())  # type: ignore[no-untyped-call]
+
+
+def bag_sum(weight: Tensor, bags: Bags) -> Tensor:
+    """x W for histories x (B, I) and weight W (I, H): (B, H). Its gradient never makes a dense x, nor a second (I, H)."""
+    if weight.device.type == "cpu" and transposed_product() and weight.requires_grad:
+        found: Tensor = _BagSum.apply(weight, bags)  # type: ignore[no-untyped-call]
+        return found
+    return F.embedding_bag(bags.columns, weight, bags.offsets, mode="sum", per_sample_weights=bags.weights)
+
+
+class _BagSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, bags: Bags) -> Tensor:
+        ctx.weight, ctx.bags = weight, bags
+        return F.embedding_bag(bags.columns, weight, bags.offsets, mode="sum", per_sample_weights=bags.weights)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:
+        gradient = gradient_of(ctx.weight)
+        torch.addmm(gradient, _transposed(ctx.bags, len(gradient)), grad, out=gradient)
+        return None, None
+
+
+def _transposed(bags: Bags, n_items: int) -> Tensor:
+    """The batch as a sparse matrix (I, B), rows in order of the entries."""
+    order = bags.columns.argsort(stable=True)
+    begins = torch.zeros(n_items + 1, dtype=torch.int32)
+    begins[1:] = torch.bincount(bags.columns, minlength=n_items).cumsum(0)
+    with warnings.catch_warnings():  # that sparse CSR is in beta state
+        warnings.simplefilter("ignore")
+        return torch.sparse_csr_tensor(
+            begins, bags.rows[order], bags.weights[order], (n_items, len(bags)), check_invariants=False
+        )
+
+
+def gradient_of(weight: Tensor) -> Tensor:
+    """Where the gradient of a leaf tensor is gathered."""
+    if weight.grad is None:
+        weight.grad = torch.zeros_like(weight)
+    return weight.grad
+
+
+def head_loss(query: Tensor, weight: Tensor, bias: Tensor, write: Writer, scratch: Scratch) -> Tensor:
+    """A loss of the logits query @ W.T + bias, query (B, H), bias (I,): scalar. The logits exist once, as their own gradient.
+
+    W are the first H columns of the leaf `weight` (I, H or more), to whose `.grad` the gradient is added. Products are in
+    the type of the surrounding autocast.
+    """
+    loss: Tensor = _HeadLoss.apply(query, weight, bias, write, scratch)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _HeadLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, weight: Tensor, bias: Tensor, write: Writer, scratch: Scratch) -> Tensor:
+        device = query.device.type
+        narrow = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if narrow else weight.dtype
+        with torch.autocast(device, enabled=False):
+            rows = weight[:, : query.shape[1]]  # (I, H)
+            if narrow:
+                rows = scratch.take("rows", (len(rows), rows.shape[1]), weight, dtype).copy_(rows)
+            narrowed = query.to(dtype)
+            logits = scratch.take("logits", (len(query), len(rows)), weight, dtype)
+            torch.addmm(bias.to(dtype), narrowed, rows.T, out=logits)
+            loss = write(logits)
+        ctx.given, ctx.held = (query.dtype, weight, scratch), (narrowed, rows, logits)
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, None, None]:
+        (dtype, weight, scratch), (query, rows, gradient) = ctx.given, ctx.held  # gradient (B, I)
+        if grad.device.type != "cpu" or float(grad) != 1:  # asking a GPU would wait for it
+            gradient.mul_(grad)
+        into = gradient_of(weight)[:, : rows.shape[1]]
+        if rows.dtype == weight.dtype:
+            torch.addmm(into, gradient.T, query, out=into)
+        else:
+            product = torch.mm(gradient.T, query, out=scratch.take("product", (len(rows), rows.shape[1]), weight, rows.dtype))
+            for part, narrow in zip(torch.split(into, ROWS), torch.split(product, ROWS), strict=True):
+                part += narrow.to(part.dtype)
+        return (gradient @ rows).to(dtype), None, gradient.sum(0, dtype=weight.dtype), None, None
