@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import time
 import tomllib
@@ -17,6 +18,7 @@ from optuna.importance import get_param_importances
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from pydantic import ValidationError
+from tomlkit.items import Table
 
 from pipelines.config import ModelSection, RunConfig, make_config
 from pipelines.ingest import split_windows
@@ -119,14 +121,13 @@ def begin(
 
 
 def run(config: RunConfig, search: ModelSearch, splits: Sequence[Split], workers: Workers, report: Report) -> None:
-    """Trial after trial until all are made, by this process or others, or the time is over."""
-    end = time.monotonic() + config.tune.timeout if config.tune.timeout else float("inf")
-    while time.monotonic() < end:
-        trial = next_trial(search.study, workers, config.seed, search.trials, search.space, search.defaults)
-        if trial is None:
-            return
+    """Trial after trial until all are made, by this process or others, or the time is over; one at least."""
+    end = time.monotonic() + (config.tune.timeout or math.inf)
+    while trial := next_trial(search.study, workers, config.seed, search.trials, search.space, search.defaults):
         told = judge(config, search, splits, trial, report)
         report(standing(search, line=f"{search.section.key} trial {trial.number}: {told}"))
+        if time.monotonic() >= end:
+            return
 
 
 def judge(config: RunConfig, search: ModelSearch, splits: Sequence[Split], trial: Trial, report: Report) -> str:
@@ -147,7 +148,8 @@ def judge(config: RunConfig, search: ModelSearch, splits: Sequence[Split], trial
     else:
         search.study.tell(trial, value)
         told = f"{config.publish.metric} {value:.4f}"
-    return f"{told}; {in_words(searched) or 'nothing to search'}; {time.monotonic() - begun:.1f} s"
+    words = in_words(searched) or "nothing to search"
+    return f"{told}; {words}; {time.monotonic() - begun:.1f} s"
 
 
 def objective(config: RunConfig, search: ModelSearch, splits: Sequence[Split], trial: Trial, report: Report) -> float:
@@ -261,7 +263,7 @@ def write_config(config: RunConfig, path: Path, found: dict[str, Any]) -> None:
         for section in config.models:
             content["models"].append(tomlkit.item({"name": section.name}))
     for section, table in zip(config.models, content["models"], strict=True):
-        table.update(found["models"][section.key]["best"]["settings"])
+        _add(table, found["models"][section.key]["best"]["settings"])
     lines = [f"# Found by `recsys-ae tune {path}`, {found['metric']} on {found['validation_users']} validation users:"]
     for key, entry in found["models"].items():
         lines.append(f"#   {key} {entry['best']['value']:.4f}, trial {entry['best']['trial']} of study {entry['study']}")
@@ -270,6 +272,15 @@ def write_config(config: RunConfig, path: Path, found: dict[str, Any]) -> None:
     partial = config.tune.out.with_name(f".{config.tune.out.name}.{os.getpid()}")
     partial.write_text(text, "utf-8")
     partial.replace(config.tune.out)
+
+
+def _add(table: Table, values: Mapping[str, Any]) -> None:
+    """Keys at the end of a table, before the blank lines and comments that lead over to the next one."""
+    body = table.value.body
+    length = max(place for place, (key, _) in enumerate(body, 1) if key)
+    rest, body[length:] = body[length:], []
+    table.update(values)
+    body.extend(rest)
 
 
 def _first_fault(error: BaseException) -> str:
