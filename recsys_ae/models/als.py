@@ -16,7 +16,7 @@ class ALSConfig(ModelConfig):
     """implicit's names in our spelling."""
 
     factors: Annotated[PositiveInt, Search(16, 512, log=True)] = 128
-    regularisation: Annotated[float, Field(gt=0), Search(1.0, 300.0, log=True)] = 30.0
+    regularisation: Annotated[float, Field(gt=0), Search(0.1, 300.0, log=True)] = 30.0
     # confidence of an interaction of weight 1; at least 1 is meant
     alpha: Annotated[float, Field(gt=0), Search(1.0, 50.0, log=True)] = 5.0
     iterations: Annotated[PositiveInt, Search(5, 30)] = 15
