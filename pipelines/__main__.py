@@ -100,6 +100,24 @@ def evaluate(
 
 
 @app.command()
+def tune(config: ConfigPath, as_json: AsJson = False) -> None:
+    """Search the hyperparameters of every model on the validation users: the best of each, in a configuration to train."""
+    from pipelines.config import load_config
+    from pipelines.tables import search_bars, search_table
+    from pipelines.tune import tune as run
+
+    settings = load_config(config)
+    with search_bars(err) as report:
+        found = run(settings, config, report)
+    if as_json:
+        print_json(found)
+        return
+    for key, entry in found["models"].items():
+        out.print(search_table(key, entry, found["metric"]))
+    out.print(f"written to {found['written']}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
 def recommend(
     registry: RegistryPath,
     user: Annotated[str | None, typer.Option(help="A stored user's id.")] = None,

@@ -209,6 +209,15 @@ class PublishSection(Section):
         return self
 
 
+class TuneSection(Section):
+    """The search of hyperparameters: trials of each model over all processes and restarts, seconds of each in this process."""
+
+    trials: PositiveInt = 50
+    timeout: float | None = Field(None, gt=0)
+    storage: Path = Path("tune.db")
+    out: Path = Path("tuned.toml")
+
+
 class RunConfig(BaseSettings):
     """All of a run."""
 
@@ -228,6 +237,7 @@ class RunConfig(BaseSettings):
     models: tuple[ModelSection, ...] = Field((ModelSection(name="mult_vae"),), min_length=1)
     registry: RegistrySection = RegistrySection()
     publish: PublishSection = PublishSection()
+    tune: TuneSection = TuneSection()
 
     @classmethod
     def settings_customise_sources(

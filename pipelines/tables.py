@@ -1,7 +1,8 @@
 """What a person sees: tables and progress bars, on stderr or stdout as the command says."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +11,9 @@ from rich.table import Table
 
 from pipelines.train import Report
 from recsys_ae.training.run import Progress as Epoch
+
+SHOWN = 5
+"""Trials of a model in its table."""
 
 
 @contextmanager
@@ -38,6 +42,67 @@ def progress_bars(console: Console) -> Iterator[Report]:
     finally:
         if tasks:
             bars.stop()
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where the search of a model stands: trials done of all, best value so far, what is being done, and a line to keep."""
+
+    key: str
+    done: int
+    trials: int
+    best: float | None
+    now: str = ""
+    line: str = ""
+
+
+@contextmanager
+def search_bars(console: Console) -> Iterator[Callable[[Standing], None]]:
+    """A bar for each model's search, and above them a line for every trial."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[now]}"),
+    )
+    tasks: dict[str, TaskID] = {}
+    bars = Progress(*columns, TimeElapsedColumn(), console=console)
+
+    def report(at: Standing) -> None:
+        if at.key not in tasks:
+            bars.start()
+            tasks[at.key] = bars.add_task(at.key, now="")
+        best = "" if at.best is None else f"best {at.best:.4f}  "
+        bars.update(tasks[at.key], completed=at.done, total=at.trials, now=best + at.now)
+        if at.line:
+            bars.console.print(at.line, markup=False, highlight=False, soft_wrap=True)
+
+    try:
+        yield report
+    finally:
+        if tasks:
+            bars.stop()
+
+
+def search_table(key: str, entry: dict[str, Any], metric: str) -> Table:
+    """The best trials of a model and the one with its defaults; what mattered, below."""
+    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(entry["trials"].items()))
+    weights = ", ".join(f"{name} {weight:.2f}" for name, weight in entry["importance"].items())
+    caption = f"importance: {weights}" if weights else None
+    table = Table(title=f"{key}: {outcomes}", caption=caption, title_justify="left", caption_justify="left")
+    table.add_column("trial", justify="right")
+    table.add_column(metric, justify="right")
+    table.add_column("settings", overflow="fold")
+    for place, trial in enumerate(entry["complete"]):
+        if place < SHOWN or trial["defaults"]:
+            words = in_words(trial["settings"]) + (" (defaults)" if trial["defaults"] else "")
+            table.add_row(str(trial["trial"]), f"{trial['value']:.4f}", words.strip())
+    return table
+
+
+def in_words(values: Mapping[str, Any]) -> str:
+    """Settings as `key=value`, numbers to four digits."""
+    return ", ".join(f"{key}={format(each, '.4g') if isinstance(each, float) else each}" for key, each in values.items())
 
 
 def cleaning_table(counts: dict[str, Any]) -> Table:

@@ -1,6 +1,6 @@
 """ALS: weighted matrix factorisation (Hu, Koren, Volinsky 2008), fitted by implicit; histories are folded in by us."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field, PositiveInt
@@ -9,15 +9,17 @@ from torch import Tensor
 
 from recsys_ae.histories import Histories
 from recsys_ae.models.base import DirectRecommender, ModelConfig
+from recsys_ae.models.search import Search
 
 
 class ALSConfig(ModelConfig):
     """implicit's names in our spelling."""
 
-    factors: PositiveInt = 128
-    regularisation: float = Field(30.0, gt=0)
-    alpha: float = Field(5.0, gt=0)  # confidence of an interaction of weight 1; at least 1 is meant
-    iterations: PositiveInt = 15
+    factors: Annotated[PositiveInt, Search(16, 512, log=True)] = 128
+    regularisation: Annotated[float, Field(gt=0), Search(0.1, 300.0, log=True)] = 30.0
+    # confidence of an interaction of weight 1; at least 1 is meant
+    alpha: Annotated[float, Field(gt=0), Search(1.0, 50.0, log=True)] = 5.0
+    iterations: Annotated[PositiveInt, Search(5, 30)] = 15
 
 
 class ALS(DirectRecommender):

@@ -1,7 +1,7 @@
 """What the autoencoders share: sparse first layer, dense layers, fit through the one loop."""
 
 from abc import abstractmethod
-from typing import Literal, Self, cast
+from typing import Annotated, Literal, Self, TypeAlias, cast
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from recsys_ae.evaluation import mean_metric
 from recsys_ae.histories import Histories, Holdout
 from recsys_ae.models.base import Latent, LatentRecommender, ModelConfig
+from recsys_ae.models.search import Choice, Search
 from recsys_ae.training import loop
 from recsys_ae.training.batches import Bags
 from recsys_ae.training.checkpoint import digest_of
@@ -19,6 +20,7 @@ from recsys_ae.training.layers import Scratch, bag_sum, head_loss
 from recsys_ae.training.loss import Writer, multinomial
 from recsys_ae.training.run import FitRecord, RunContext
 
+Activation: TypeAlias = Literal["identity", "sigmoid", "tanh", "gelu", "relu"]
 ACTIVATIONS = {
     "identity": lambda x: x,
     "sigmoid": torch.sigmoid,
@@ -31,14 +33,17 @@ ACTIVATIONS = {
 class AutoencoderConfig(ModelConfig):
     """Keys that every autoencoder shares."""
 
-    hidden: tuple[PositiveInt, ...] = ()  # widths between input and code; mirrored in the decoder
-    latent: PositiveInt = 512  # width of the code
-    activation: Literal["identity", "sigmoid", "tanh", "gelu", "relu"] = "identity"
-    dropout: float = Field(0.2, ge=0, lt=1)  # of the stored entries of the input
-    target: Literal["all", "dropped"] = "dropped"  # what is to be reconstructed: the whole row, or what dropout hid of it
-    tied: bool = True  # the last layer's item rows are the first layer's
-    weight_decay: float = Field(0.0, ge=0)  # decoupled, per step and learning rate (AdamW)
-    learning_rate: float = Field(1e-3, gt=0)
+    # widths between input and code; mirrored in the decoder
+    hidden: Annotated[tuple[PositiveInt, ...], Choice((), (600,))] = ()
+    latent: Annotated[PositiveInt, Search(64, 1024, log=True)] = 512  # width of the code
+    activation: Annotated[Activation, Choice("identity", "tanh", "gelu")] = "identity"
+    dropout: Annotated[float, Field(ge=0, lt=1), Search(0.1, 0.8)] = 0.2  # of the stored entries of the input
+    # what is to be reconstructed: the whole row, or what dropout hid of it
+    target: Annotated[Literal["all", "dropped"], Choice("all", "dropped")] = "dropped"
+    tied: Annotated[bool, Choice(True, False)] = True  # the last layer's item rows are the first layer's
+    # decoupled, per step and learning rate (AdamW)
+    weight_decay: Annotated[float, Field(ge=0), Search(0.0, 0.1)] = 0.0
+    learning_rate: Annotated[float, Field(gt=0), Search(1e-4, 1e-2, log=True)] = 1e-3
     schedule: Literal["constant", "cosine"] = "constant"
     batch_size: PositiveInt | Literal["auto"] = "auto"  # auto: at least 50 steps an epoch, at most 500 users
     epochs: PositiveInt = 100  # at most

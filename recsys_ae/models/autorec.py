@@ -1,13 +1,14 @@
 """AutoRec: the plain undercomplete autoencoder under a squared loss (Sedhain et al. 2015, AutoRec: Autoencoders Meet
 Collaborative Filtering), user-based."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from recsys_ae.models.autoencoder import AutoencoderConfig, DenoisingAutoencoder
 from recsys_ae.models.base import ModelConfig
+from recsys_ae.models.search import Search
 from recsys_ae.training.batches import Bags
 from recsys_ae.training.loss import Writer, squared
 
@@ -15,8 +16,9 @@ from recsys_ae.training.loss import Writer, squared
 class AutoRecConfig(AutoencoderConfig):
     """Defaults chosen on validation users; see docs/experiments.md."""
 
-    latent: PositiveInt = 128  # narrow, since nothing else keeps the network from copying its input
-    dropout: float = Field(0.0, ge=0, lt=1)  # the paper has none
+    # narrow, since nothing else keeps the network from copying its input
+    latent: Annotated[PositiveInt, Search(16, 512, log=True)] = 128
+    dropout: Annotated[float, Field(ge=0, lt=1), Search(0.0, 0.7)] = 0.0  # the paper has none
     target: Literal["all", "dropped"] = "all"
     tied: bool = False
 

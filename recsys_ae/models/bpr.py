@@ -1,7 +1,7 @@
 """BPR: matrix factorisation that ranks what was met before what was not (Rendle et al. 2009, Bayesian Personalized Ranking
 from Implicit Feedback), fitted by implicit; histories are folded in by us."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field, PositiveInt
@@ -11,16 +11,17 @@ from torch.nn import functional as F
 
 from recsys_ae.histories import Histories
 from recsys_ae.models.base import DirectRecommender, ModelConfig
+from recsys_ae.models.search import Search
 from recsys_ae.training.batches import Bags, DeviceHistories
 
 
 class BPRConfig(ModelConfig):
     """implicit's names in our spelling."""
 
-    factors: PositiveInt = 64
-    learning_rate: float = Field(0.01, gt=0)
-    regularisation: float = Field(0.002, ge=0)
-    iterations: PositiveInt = 100
+    factors: Annotated[PositiveInt, Search(16, 512, log=True)] = 64
+    learning_rate: Annotated[float, Field(gt=0), Search(1e-3, 0.1, log=True)] = 0.01
+    regularisation: Annotated[float, Field(ge=0), Search(1e-4, 0.1, log=True)] = 0.002
+    iterations: Annotated[PositiveInt, Search(30, 300, log=True)] = 100
 
 
 class BPR(DirectRecommender):

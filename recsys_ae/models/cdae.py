@@ -1,13 +1,14 @@
 """CDAE: a collaborative denoising autoencoder (Wu, DuBois, Zheng, Ester 2016, Collaborative Denoising Auto-Encoders for
 Top-N Recommender Systems), without its user node."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
 
 from recsys_ae.models.autoencoder import AutoencoderConfig, DenoisingAutoencoder
 from recsys_ae.models.base import ModelConfig
+from recsys_ae.models.search import Choice
 from recsys_ae.training.batches import Bags
 from recsys_ae.training.loss import Writer, logistic, squared
 
@@ -21,7 +22,7 @@ class CDAEConfig(AutoencoderConfig):
     target: Literal["all", "dropped"] = "all"
     tied: bool = False
     learning_rate: float = Field(5e-4, gt=0)
-    loss: Literal["logistic", "squared"] = "squared"  # of 3.3
+    loss: Annotated[Literal["logistic", "squared"], Choice("logistic", "squared")] = "squared"  # of 3.3
 
 
 class CDAE(DenoisingAutoencoder):

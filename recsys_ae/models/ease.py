@@ -1,6 +1,6 @@
 """EASE: a linear autoencoder without self-similarity, in closed form (Steck 2019, Embarrassingly Shallow Autoencoders)."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from recsys_ae.errors import ModelError
 from recsys_ae.histories import Histories
 from recsys_ae.models.base import DirectRecommender, ModelConfig
+from recsys_ae.models.search import Search
 
 BLOCK = 1024  # rows of the item-item matrix worked on at once
 
@@ -20,7 +21,7 @@ BLOCK = 1024  # rows of the item-item matrix worked on at once
 class EASEConfig(ModelConfig):
     """One hyperparameter."""
 
-    regularisation: float = Field(500.0, gt=0)  # lambda of eq. 3
+    regularisation: Annotated[float, Field(gt=0), Search(1.0, 10_000.0, log=True)] = 500.0  # lambda of eq. 3
 
 
 class EASE(DirectRecommender):

@@ -1,6 +1,6 @@
 """ItemKNN: item-based nearest neighbours (Sarwar et al. 2001; Deshpande, Karypis 2004), found by implicit."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,14 +9,16 @@ from scipy.sparse import csr_array, csr_matrix
 
 from recsys_ae.models.base import ModelConfig
 from recsys_ae.models.neighbours import ItemNeighbours, inverse, scaled, strongest, without_diagonal
+from recsys_ae.models.search import Choice, Search
 
 
 class ItemKNNConfig(ModelConfig):
     """Defaults chosen on validation users; see docs/experiments.md."""
 
-    neighbours: PositiveInt = 50  # of each item
-    similarity: Literal["cosine", "tfidf", "bm25"] = "tfidf"  # implicit's, with its constants
-    score: Literal["average", "sum"] = "average"
+    neighbours: Annotated[PositiveInt, Search(10, 1000, log=True)] = 50  # of each item
+    # implicit's, with its constants
+    similarity: Annotated[Literal["cosine", "tfidf", "bm25"], Choice("cosine", "tfidf", "bm25")] = "tfidf"
+    score: Annotated[Literal["average", "sum"], Choice("average", "sum")] = "average"
 
 
 class ItemKNN(ItemNeighbours):

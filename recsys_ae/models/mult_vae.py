@@ -2,7 +2,7 @@
 Collaborative Filtering)."""
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from recsys_ae.histories import Histories, Holdout
 from recsys_ae.models.autoencoder import Autoencoder, AutoencoderConfig
 from recsys_ae.models.base import Latent, ModelConfig
+from recsys_ae.models.search import Search
 from recsys_ae.training.batches import Bags
 from recsys_ae.training.loss import kl_to_standard_normal
 from recsys_ae.training.run import FitRecord, RunContext
@@ -24,8 +25,9 @@ class MultVAEConfig(AutoencoderConfig):
 
     dropout: float = Field(0.3, ge=0, lt=1)  # of the stored entries of the input
     learning_rate: float = Field(2e-3, gt=0)
-    beta: float = Field(0.01, ge=0)  # weight of the KL term once annealing is over
-    annealing: float = Field(0.3, ge=0, le=1)  # share of all steps over which beta rises from 0
+    beta: Annotated[float, Field(ge=0), Search(1e-3, 1.0, log=True)] = 0.01  # weight of the KL term once annealing is over
+    # share of all steps over which beta rises from 0
+    annealing: Annotated[float, Field(ge=0, le=1), Search(0.0, 1.0)] = 0.3
 
 
 class MultVAE(Autoencoder):

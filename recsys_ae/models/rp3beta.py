@@ -1,13 +1,14 @@
 """RP3beta: three steps of a random walk, with a penalty on popular items (Paudel, Christoffel, Newell, Bernstein 2017,
 Updatable, Accurate, Diverse, and Scalable Recommendations for Interactive Applications; alpha of Cooper et al. 2014)."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field, PositiveInt
 from scipy.sparse import csr_array, vstack
 
 from recsys_ae.models.base import ModelConfig
 from recsys_ae.models.neighbours import ItemNeighbours, inverse, scaled, strongest, without_diagonal
+from recsys_ae.models.search import Search
 
 BLOCK = 1024  # items whose walks are held at once
 
@@ -15,9 +16,10 @@ BLOCK = 1024  # items whose walks are held at once
 class RP3BetaConfig(ModelConfig):
     """Defaults chosen on validation users; see docs/experiments.md."""
 
-    alpha: float = Field(0.7, gt=0)  # exponent of each step's probability
-    beta: float = Field(0.3, ge=0)  # exponent of the popularity that a walk's end is divided by
-    neighbours: PositiveInt = 200  # of each item
+    alpha: Annotated[float, Field(gt=0), Search(0.3, 2.0)] = 0.7  # exponent of each step's probability
+    # exponent of the popularity that a walk's end is divided by
+    beta: Annotated[float, Field(ge=0), Search(0.0, 1.0)] = 0.3
+    neighbours: Annotated[PositiveInt, Search(10, 1000, log=True)] = 200  # of each item
 
 
 class RP3Beta(ItemNeighbours):

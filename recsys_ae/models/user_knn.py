@@ -1,6 +1,6 @@
 """UserKNN: the users most alike vote (Herlocker et al. 1999). Memory-based: what it keeps are the training histories."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from recsys_ae.histories import Histories
 from recsys_ae.models.base import ModelConfig
 from recsys_ae.models.neighbours import NeighbourModel, product, sparse_rows
+from recsys_ae.models.search import Choice, Search
 from recsys_ae.training.batches import Bags
 
 SIMILARITIES = 2**24  # of histories to training users, held at once
@@ -18,9 +19,9 @@ SIMILARITIES = 2**24  # of histories to training users, held at once
 class UserKNNConfig(ModelConfig):
     """Defaults chosen on validation users; see docs/experiments.md."""
 
-    neighbours: PositiveInt = 100  # users who vote
-    similarity: Literal["cosine", "idf"] = "idf"  # idf: rare items weigh more
-    exponent: float = Field(2.0, gt=0)  # of the similarity
+    neighbours: Annotated[PositiveInt, Search(10, 1000, log=True)] = 100  # users who vote
+    similarity: Annotated[Literal["cosine", "idf"], Choice("cosine", "idf")] = "idf"  # idf: rare items weigh more
+    exponent: Annotated[float, Field(gt=0), Search(0.5, 4.0)] = 2.0  # of the similarity
 
 
 class UserKNN(NeighbourModel):
