@@ -6,11 +6,13 @@ from recsys_ae.models.base import Latent, LatentRecommender, ModelConfig, Recomm
 from recsys_ae.models.bpr import BPR
 from recsys_ae.models.cdae import CDAE
 from recsys_ae.models.ease import EASE
+from recsys_ae.models.edlae import EDLAE
 from recsys_ae.models.item_knn import ItemKNN
 from recsys_ae.models.mult_dae import MultDAE
 from recsys_ae.models.mult_vae import MultVAE
 from recsys_ae.models.popularity import Popularity
 from recsys_ae.models.rp3beta import RP3Beta
+from recsys_ae.models.sparse_ease import SparseEASE
 from recsys_ae.models.user_knn import UserKNN
 
 MODELS: dict[str, type[Recommender]] = {
@@ -21,6 +23,8 @@ MODELS: dict[str, type[Recommender]] = {
     "user_knn": UserKNN,
     "rp3beta": RP3Beta,
     "ease": EASE,
+    "edlae": EDLAE,
+    "sparse_ease": SparseEASE,
     "autorec": AutoRec,
     "cdae": CDAE,
     "mult_dae": MultDAE,

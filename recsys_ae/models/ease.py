@@ -1,5 +1,6 @@
 """EASE: a linear autoencoder without self-similarity, in closed form (Steck 2019, Embarrassingly Shallow Autoencoders)."""
 
+from collections.abc import Callable
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy.linalg import lapack
+from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,14 +26,8 @@ class EASEConfig(ModelConfig):
     regularisation: Annotated[float, Field(gt=0), Search(1.0, 10_000.0, log=True)] = 500.0  # lambda of eq. 3
 
 
-class EASE(DirectRecommender):
-    """B = -P / diag(P) with a zero diagonal, P = (X'X + lambda I)^-1 (eq. 8); scores = x B. B is (I, I)."""
-
-    Config: ClassVar[type[ModelConfig]] = EASEConfig
-    config: EASEConfig
-
-    def _learn(self, train: Histories, seed: int) -> dict[str, Tensor]:
-        return {"weights": torch.from_numpy(item_weights(train, self.config.regularisation))}
+class DenseItemWeights(DirectRecommender):
+    """scores = x B with B (I, I) float32."""
 
     def _score(self, histories: Histories, items: Tensor | None) -> Tensor:
         weights = self._tensors["weights"]
@@ -44,24 +40,41 @@ class EASE(DirectRecommender):
         return {"weights": 0}
 
 
-def item_weights(train: Histories, regularisation: float) -> NDArray[np.float32]:
-    """B (I, I) float32, C order. Everything happens in the one item-item matrix: Gram, Cholesky factor, inverse, B."""
-    matrix = train.matrix
-    n_items = train.n_items
+class EASE(DenseItemWeights):
+    """B = -P / diag(P) with a zero diagonal, P = (X'X + lambda I)^-1 (eq. 8); scores = x B. B is (I, I)."""
+
+    Config: ClassVar[type[ModelConfig]] = EASEConfig
+    config: EASEConfig
+
+    def _learn(self, train: Histories, seed: int) -> dict[str, Tensor]:
+        weights = item_weights(train.matrix, lambda diagonal: np.full_like(diagonal, self.config.regularisation))
+        return {"weights": torch.from_numpy(weights)}
+
+
+def item_weights(matrix: csr_array, ridge: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> NDArray[np.float32]:
+    """B (I, I) float32, C order, of rows (U, I). Everything happens in the one item-item matrix: Gram, Cholesky factor,
+    inverse, B. `ridge` makes what is added to the Gram matrix' diagonal (I,) from that diagonal."""
+    n_items = matrix.shape[1]
     by_item = matrix.T.tocsr()  # (I, U)
     weights = np.empty((n_items, n_items), np.float32)
     for start in range(0, n_items, BLOCK):
         block = slice(start, start + BLOCK)
         weights[block] = (by_item[block] @ matrix).toarray()
-    weights[np.diag_indices(n_items)] += regularisation
+    added = ridge(weights.diagonal())
+    weights[np.diag_indices(n_items)] += added
     if not invert_(weights):
-        raise ModelError(
-            f"the item-item matrix of {n_items} items is not positive definite in float32; "
-            f"expected a regularisation greater than {regularisation}"
-        )
+        raise not_positive_definite(n_items, added)
     weights /= -np.diag(weights).copy()
     np.fill_diagonal(weights, 0.0)
     return weights
+
+
+def not_positive_definite(n_items: int, ridge: NDArray[np.float32]) -> ModelError:
+    """The error of a Gram matrix that float32 cannot factorise."""
+    return ModelError(
+        f"the item-item matrix of {n_items} items is not positive definite in float32; "
+        f"expected a regularisation greater than {ridge.min(initial=np.inf):g} on its diagonal"
+    )
 
 
 def invert_(a: NDArray[np.float32]) -> bool:
