@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import StorageInternalError
 from optuna.pruners import MedianPruner
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
-from recsys_ae.errors import ConfigError
+from recsys_ae.errors import ConfigError, StorageError
 from recsys_ae.models.search import Search, Space
 
 BUSY_SECONDS = 60.0
@@ -65,7 +67,10 @@ class Workers:
 
 @contextmanager
 def open_storage(path: Path) -> Iterator[tuple[RDBStorage, Workers]]:
-    """The storage, made if it is not there. Raises ConfigError where the file is something else or cannot be had."""
+    """The storage, made if it is not there.
+
+    Raises ConfigError where the file is something else or cannot be had; StorageError where it fails later.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _require_studies(path)
@@ -74,13 +79,16 @@ def open_storage(path: Path) -> Iterator[tuple[RDBStorage, Workers]]:
         raise ConfigError(f"[tune] storage: {path}: {error}; expected an SQLite file of studies, or a new file") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with closing(workers):
-        with workers.alone():  # two processes that make the same tables at once would fail
-            storage = _storage(path)
         try:
-            yield storage, workers
-        finally:
-            storage.remove_session()
-            storage.engine.dispose()
+            with workers.alone():  # two processes that make the same tables at once would fail
+                storage = _storage(path)
+            try:
+                yield storage, workers
+            finally:
+                storage.remove_session()
+                storage.engine.dispose()
+        except (StorageInternalError, SQLAlchemyError) as error:
+            raise StorageError(f"[tune] storage: {path}: {next(iter(str(error).splitlines()), '')}") from None
 
 
 def _require_studies(path: Path) -> None:

@@ -248,6 +248,17 @@ def test_a_killed_process_blocks_nothing_and_its_trial_is_replaced(home: Path) -
     assert entry["defaults"] is not None
 
 
+def test_what_is_interrupted_by_hand_is_replaced_too(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> float:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.tune.objective", interrupted)
+        (home / "run.toml").write_text(EASE)
+        assert exit_code("tune", "run.toml") == 130
+    assert search(EASE)["models"]["ease"]["trials"] == {"stopped": 1, "complete": 4}
+
+
 def _database(path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE events (id)")
