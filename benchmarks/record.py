@@ -64,11 +64,11 @@ def fit_and_judge(name: str, settings: dict[str, Any], split: Split, seed: int) 
     record = FitRecord()
     _forget_peak()
     begin, cpu_begin = time.perf_counter(), time.process_time()
-    if not split.judged_after_refit or "patience" in type(config).model_fields:
+    if not split.judged_after_refit or {"patience", "weights"} & set(type(config).model_fields):
         run = RunContext(seed=seed, progress=_show)
         record = model.fit(split.train.histories, validation=split.validation, run=run)
     if split.judged_after_refit:
-        run = RunContext(seed=seed, progress=_show, stop_after=record.best_epoch or None)
+        run = RunContext(seed=seed, progress=_show, stop_after=record.best_epoch or None, found=record)
         model.fit(split.refit.histories, validation=None, run=run)
     seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin
     peak = _peak()

@@ -76,8 +76,7 @@ def fit(config: RunConfig, section: ModelSection, split: Split, report: Report |
 def refit(config: RunConfig, fitted: Fitted, split: Split, report: Report | None = None) -> Recommender:
     """The same model on all rows for the number of epochs found, with the schedules of the full run."""
     model = MODELS[fitted.section.name](fitted.section.config, len(split.refit.items))
-    epochs = fitted.record.best_epoch or None
-    return _fitted(config, fitted.section, model, split.refit, None, split.window, epochs, report).model
+    return _fitted(config, fitted.section, model, split.refit, None, split.window, fitted.record, report).model
 
 
 def _fitted(
@@ -87,7 +86,7 @@ def _fitted(
     train: Dataset,
     validation: Holdout | None,
     window: Window | None,
-    stop_after: int | None,
+    found: FitRecord | None,
     report: Report | None,
 ) -> Fitted:
     folder = checkpoint_folder(config, section, "refit" if validation is None else "fit", window)
@@ -97,7 +96,8 @@ def _fitted(
         precision=config.run.precision,
         progress=(lambda p: report(section.key, p)) if report else None,
         checkpoint_folder=folder,
-        stop_after=stop_after,
+        stop_after=found.best_epoch or None if found else None,
+        found=found,
         metric=config.publish.metric,
     )
     begin = time.perf_counter()

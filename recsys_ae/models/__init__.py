@@ -7,6 +7,7 @@ from recsys_ae.models.bpr import BPR
 from recsys_ae.models.cdae import CDAE
 from recsys_ae.models.ease import EASE
 from recsys_ae.models.edlae import EDLAE
+from recsys_ae.models.ensemble import Ensemble
 from recsys_ae.models.item_knn import ItemKNN
 from recsys_ae.models.mult_dae import MultDAE
 from recsys_ae.models.mult_vae import MultVAE
@@ -29,6 +30,7 @@ MODELS: dict[str, type[Recommender]] = {
     "cdae": CDAE,
     "mult_dae": MultDAE,
     "mult_vae": MultVAE,
+    "ensemble": Ensemble,
 }
 
 __all__ = ["MODELS", "Latent", "LatentRecommender", "ModelConfig", "Recommender"]

@@ -26,9 +26,9 @@ class RunContext:
     """Everything of a run that is no hyperparameter.
 
     seed: of the one generator that a fit draws from; the global one is never touched. stop_after: end after that many
-    epochs, with the schedules of the full run: how a refit repeats what early stopping found. checkpoint_folder: written
-    after every epoch, resumed from if it holds the same run. initial: tensors of an earlier fit to start from. metric: what
-    early stopping watches on the validation users.
+    epochs, with the schedules of the full run: how a refit repeats what early stopping found. found: the record of the fit that
+    a refit repeats, for what else was chosen there. checkpoint_folder: written after every epoch, resumed from if it holds the
+    same run. initial: tensors of an earlier fit to start from. metric: what is chosen by on the validation users.
     """
 
     seed: int = 0
@@ -38,6 +38,7 @@ class RunContext:
     checkpoint_folder: Path | None = None
     initial: Mapping[str, Tensor] | None = None
     stop_after: int | None = None
+    found: "FitRecord | None" = None
     metric: str = "ndcg@100"
     rank: int = 0
     world_size: int = 1
@@ -47,7 +48,7 @@ class RunContext:
 class FitRecord:
     """What came of a fit. Lists have one entry an epoch; `best_epoch` counts from 1 and is 0 where nothing is iterated.
 
-    `seconds` by part: training (inside steps), validation, checkpoints, probing.
+    `seconds` by part: training (inside steps), validation, checkpoints, probing. `weights` and `members`: of an ensemble.
     """
 
     best_epoch: int = 0
@@ -60,6 +61,8 @@ class FitRecord:
     device: str = "cpu"
     precision: str = "float32"
     seconds: dict[str, float] = field(default_factory=dict)
+    weights: list[float] = field(default_factory=list)
+    members: "list[FitRecord]" = field(default_factory=list)
 
     def summary(self) -> dict[str, Any]:
         """What evaluation.json and the manifest say of the fit: all that does not change from run to run."""
@@ -71,4 +74,5 @@ class FitRecord:
             "kl_by_dimension": self.kl_by_dimension,
             "beta": self.beta,
             "batch_size": self.batch_size,
+            **({"weights": self.weights, "members": [member.summary() for member in self.members]} if self.members else {}),
         }
