@@ -14,7 +14,9 @@ from recsys_ae.histories import Histories
 if TYPE_CHECKING:
     from recsys_ae.models.base import Recommender
 
-SCORES_PER_BATCH = 2**25  # floats of one block of scores: 128 MiB
+SCORES_PER_BATCH = {"cpu": 2**23, "cuda": 2**27}  # floats of one block of scores: 32 MiB, what a cache may hold; 512 MiB
+BLOCK = 8  # columns whose maximum stands for them in a wide row
+NARROW = 8  # rows of fewer than so many times k columns are searched as they are
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +63,8 @@ def rank_top_k(
     if allow is not None and allow.shape != (histories.n_items,):
         raise DataError(f"allow has shape {allow.shape}; expected ({histories.n_items},), one entry an item")
     if batch_size is None:
-        batch_size = max(1, min(1_000, SCORES_PER_BATCH // max(histories.n_items, 1)))
-    items = np.full((len(histories), k), -1, np.int32)
-    scores = np.full((len(histories), k), -np.inf, np.float32)
+        batch_size = max(1, min(4_096, SCORES_PER_BATCH[model.device.type] // max(histories.n_items, 1)))
+    lists = []  # on the device until the end
     for start in range(0, len(histories), batch_size):
         block = slice(start, start + batch_size)
         rows = histories.take(block)
@@ -73,12 +74,15 @@ def rank_top_k(
         if allow is not None:
             masked[:, torch.from_numpy(~allow).to(masked.device)] = -torch.inf
         best, columns = top_k(masked, k)
-        width = best.shape[1]
-        found = best.cpu().numpy()
+        lists.append((best, columns.int()))
+    items = np.full((len(histories), k), -1, np.int32)
+    scores = np.full((len(histories), k), -np.inf, np.float32)
+    if lists:
+        found, places = (torch.cat(part).cpu().numpy() for part in zip(*lists, strict=True))
         if np.isnan(found).any():  # NaN compares greater than all, so one in the row is one in the list
             raise ModelError(f"{type(model).__name__} gave scores that are not a number; expected finite ones")
-        scores[block, :width] = found
-        items[block, :width] = np.where(np.isneginf(found), -1, columns.cpu().numpy())
+        scores[:, : found.shape[1]] = found
+        items[:, : found.shape[1]] = np.where(np.isneginf(found), -1, places)
     return Ranking(items, scores)
 
 
@@ -94,18 +98,49 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     k = min(k, scores.shape[1])
     if k == 0:
         return scores[:, :0], torch.empty(len(scores), 0, dtype=torch.int64, device=scores.device)
-    values, columns = scores.topk(k)
-    # topk leaves open which of several equal scores it takes. Only where the last place is contested does that change
-    # the set of items; those rows are sorted whole.
-    contested = (scores >= values[:, -1:]).sum(1) > k  # (B,)
-    contested &= values[:, -1] > -torch.inf
-    columns, order = columns.sort(dim=1)
-    values, order = values.gather(1, order).sort(dim=1, descending=True, stable=True)
-    columns = columns.gather(1, order)
+    values, columns, contested = _largest(scores, k)
+    # Which of several equal scores were found, and in which order, is left open so far. Few rows have any.
+    finite = values > -torch.inf
+    contested &= finite[:, -1]
+    unordered = ((values[:, 1:] == values[:, :-1]) & finite[:, 1:]).any(1) & ~contested
+    if unordered.any():
+        places, order = columns[unordered].sort(dim=1)
+        values[unordered], order = values[unordered].gather(1, order).sort(dim=1, descending=True, stable=True)
+        columns[unordered] = places.gather(1, order)
     if contested.any():
-        ordered, places = scores[contested].sort(dim=1, descending=True, stable=True)
-        values[contested], columns[contested] = ordered[:, :k], places[:, :k]
+        values[contested], columns[contested] = _first_of_equal(scores[contested], values[contested, -1:], k)
     return values, columns
+
+
+def _largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Values (B, k) descending and columns of k largest scores, and whether others equal the last of them (B,).
+
+    torch.topk is slow on wide rows. The k largest stand in the k blocks of the largest maxima, and maxima are cheap.
+    """
+    n = scores.shape[1]
+    if n < NARROW * k:
+        values, columns = scores.topk(k)
+        return values, columns, (scores >= values[:, -1:]).sum(1) > k
+    blocks = n // BLOCK
+    maxima = scores[:, : blocks * BLOCK].reshape(-1, BLOCK, blocks).amax(1)  # of columns b, b + blocks, b + 2 blocks, ...
+    _, best, _ = _largest(maxima, k)
+    starts = blocks * torch.arange(BLOCK, device=scores.device)
+    rest = torch.arange(blocks * BLOCK, n, device=scores.device).expand(len(scores), -1)
+    candidates = torch.cat([(best[:, None, :] + starts[:, None]).flatten(1), rest], 1)
+    found = scores.gather(1, candidates)
+    values, places = found.topk(k)
+    least = values[:, -1:]
+    contested = ((found >= least).sum(1) > k) | ((maxima >= least).sum(1) > k)
+    return values, candidates.gather(1, places), contested
+
+
+def _first_of_equal(scores: Tensor, least: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k best of rows (B, I) in which more than k scores are at least `least` (B, 1), the k-th: the first of the equal."""
+    chosen, equal = scores > least, scores == least
+    chosen |= equal & (equal.cumsum(1) <= k - chosen.sum(1, keepdim=True))
+    columns = chosen.nonzero()[:, 1].view(-1, k)
+    values, order = scores.gather(1, columns).sort(dim=1, descending=True, stable=True)
+    return values, columns.gather(1, order)
 
 
 def similar_items(model: "Recommender", item: int, n_items: int, k: int, *, allow: NDArray[np.bool_] | None = None) -> Ranking:

@@ -12,7 +12,7 @@ from torch import Tensor
 from recsys_ae.errors import NotFittedError, WidthError
 from recsys_ae.histories import Histories, Holdout
 from recsys_ae.training.batches import Bags, DeviceHistories
-from recsys_ae.training.device import resolve_device
+from recsys_ae.training.device import dense_product, resolve_device
 from recsys_ae.training.run import FitRecord, RunContext
 
 
@@ -71,6 +71,12 @@ class Recommender(ABC):
         return self
 
     @property
+    def device(self) -> torch.device:
+        """Where the tensors are, and scores come to be. Raises NotFittedError."""
+        self._require_fitted()
+        return next(iter(self._tensors.values())).device
+
+    @property
     def n_parameters(self) -> int:
         """Numbers that were learnt."""
         return sum(t.numel() for t in self.tensors().values())
@@ -85,8 +91,7 @@ class Recommender(ABC):
 
     def _bags(self, histories: Histories) -> Bags:
         """Histories on the device of the tensors."""
-        device = next(iter(self._tensors.values())).device
-        return DeviceHistories(histories, device).whole()
+        return DeviceHistories(histories, self.device).whole()
 
 
 class DirectRecommender(Recommender):
@@ -149,7 +154,7 @@ class LatentRecommender(Recommender):
         if items is not None:
             items = items.to(weight.device)
             weight, bias = weight[items], bias[items]
-        return torch.nn.functional.linear(self.query(z), weight, bias)
+        return dense_product(self.query(z), weight).add_(bias)
 
     def _score(self, histories: Histories, items: Tensor | None) -> Tensor:
         return self._decode(self.encode(histories).mean, items)

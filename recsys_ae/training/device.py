@@ -2,9 +2,12 @@
 
 import statistics
 import time
+from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from recsys_ae.errors import ConfigError
 from recsys_ae.training.run import Device, Precision
@@ -35,6 +38,34 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
 
 
+def dense_product(left: Tensor, right: Tensor) -> Tensor:
+    """left (B, H) times right (I, H) transposed, (B, I), in the precision they have, without recording gradients."""
+    if left.device.type == "cpu" and left.dtype == right.dtype == torch.float32 and numpy_is_faster():
+        return torch.from_numpy(left.detach().numpy() @ right.detach().numpy().T)
+    return (left @ right.T).detach()
+
+
+@lru_cache(maxsize=1)
+def numpy_is_faster() -> bool:
+    """Whether numpy's float32 products are: those of MKL, which torch calls, take up to twice OpenBLAS' time on AMD's CPUs.
+
+    A fact, not a measurement: two processes that score the same history must come to the same bits.
+    """
+    facts = Path("/proc/cpuinfo")
+    return bool(torch.backends.mkl.is_available()) and facts.exists() and "AuthenticAMD" in facts.read_text()  # type: ignore[no-untyped-call]
+
+
+def _median_seconds(work: Callable[[], object], device: torch.device | None = None) -> float:
+    times = []
+    for _ in range(7):
+        begin = time.perf_counter()
+        work()
+        if device is not None and device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times[2:])
+
+
 @lru_cache(maxsize=2)
 def bfloat16_speedup(device_type: str) -> float:
     """Time of a float32 product over that of the same product in bfloat16, casts included; medians, once a process."""
@@ -44,15 +75,9 @@ def bfloat16_speedup(device_type: str) -> float:
     left = torch.randn(rows, width, device=device, generator=generator)
     right = torch.randn(items, width, device=device, generator=generator)
 
-    def seconds(dtype: torch.dtype) -> float:
-        times = []
-        for _ in range(7):
-            begin = time.perf_counter()
-            (left.to(dtype) @ right.to(dtype).T).float()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            times.append(time.perf_counter() - begin)
-        return statistics.median(times[2:])
-
     with torch.inference_mode():
-        return seconds(torch.float32) / seconds(torch.bfloat16)
+        single, half = (
+            _median_seconds(lambda dtype=dtype: (left.to(dtype) @ right.to(dtype).T).float(), device)  # type: ignore[misc]
+            for dtype in (torch.float32, torch.bfloat16)
+        )
+    return single / half

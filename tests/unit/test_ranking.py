@@ -134,6 +134,34 @@ def test_top_k_takes_the_first_of_equal_scores() -> None:
     assert values[1].tolist() == [1, 1, 1, 1]
 
 
+@pytest.mark.parametrize("width", [1, 79, 80, 81, 1_000, 5_003])
+@pytest.mark.parametrize("levels", [2, 20, 10**6])
+def test_wide_rows_are_searched_by_blocks_as_if_they_were_sorted(width: int, levels: int) -> None:
+    """With few distinct scores, many rows have more equal ones at the end of the list than it has places."""
+    generator = torch.Generator().manual_seed(width)
+    scores = torch.randint(0, levels, (40, width), generator=generator).float()
+    scores[torch.rand(scores.shape, generator=generator) < 0.3] = -torch.inf
+    scores[3] = -torch.inf
+    scores[4, 1:] = -torch.inf
+    k = min(10, width)
+    values, columns = top_k(scores.clone(), 10)
+    expected = scores.sort(dim=1, descending=True, stable=True)
+    assert torch.equal(values, expected.values[:, :k])
+    real = values > -torch.inf
+    assert torch.equal(columns[real], expected.indices[:, :k][real])
+    assert torch.equal(scores.gather(1, columns), values)
+
+
+@pytest.mark.parametrize("width", [50, 5_000])
+def test_a_score_that_is_not_a_number_is_found_wherever_it_stands(width: int) -> None:
+    for column in (0, width // 2, width - 1):
+        scores = torch.arange(2.0 * width).view(2, width)
+        scores[1, column] = torch.nan
+        values, _ = top_k(scores, 5)
+        assert values[1].isnan().any()
+        assert not values[0].isnan().any()
+
+
 def test_similar_items_are_the_list_of_a_history_of_one() -> None:
     model = planted()
     expected = rank_top_k(model, Histories.from_rows([[7]], N_ITEMS), 5)
