@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test check format serve clean
+.PHONY: install demo test check format peers serve clean
 
 install: $(STAMP)
 
@@ -29,5 +29,13 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+peers: .venv-peers/.installed
+
+.venv-peers/.installed: benchmarks/peers/requirements.txt
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps recbole==1.2.1
+	@touch $@
+
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-peers

@@ -4,17 +4,16 @@ python -m benchmarks.models_page            write them
 python -m benchmarks.models_page --check    exit 1 where a page is not what the data say, or they are not of the defaults
 """
 
-import argparse
 import json
-from pathlib import Path
+from functools import partial
 from statistics import fmean
 from typing import Any
 
+from benchmarks.pages import rows, write_or_check
 from benchmarks.quality import BENCHMARKS
 from benchmarks.record import RESULTS
 from recsys_ae.models import MODELS
 
-ROOT = Path(__file__).parents[1]
 PAGES = {"docs/models.md": tuple(BENCHMARKS), "README.md": ("movielens-small", "ml-1m")}
 
 
@@ -31,7 +30,7 @@ def table(result: dict[str, Any]) -> str:
     less = [f"{metrics[0]} less that of `{reference}`"] if reference else []
     head = ["model", *metrics, *less, "epoch", "CPU time of the fit", "peak memory"]
     entries = sorted(result["entries"].items(), key=lambda pair: -mean(pair[1], metrics[0]))
-    rows = [head, ["---"] * len(head)]
+    cells = [head]
     for name, entry in entries:
         runs = list(entry["seeds"].values())
         own = [f"`{name}`"] + [f"{mean(entry, m):.4f}" for m in metrics]
@@ -41,9 +40,9 @@ def table(result: dict[str, Any]) -> str:
         own.append("" if not any(epochs) else _range(epochs))
         own.append(f"{fmean(r['cpu_seconds'] for r in runs):,.1f} s")
         own.append(f"{max(r['peak_bytes'] for r in runs) / 2**20:,.0f} MiB")
-        rows.append(own)
-    rows += [[f"`{name}`", f"not measured: {why}", *[""] * (len(head) - 2)] for name, why in result["not_measured"].items()]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n\n" + caption(result)
+        cells.append(own)
+    cells += [[f"`{name}`", f"not measured: {why}", *[""] * (len(head) - 2)] for name, why in result["not_measured"].items()]
+    return rows(cells) + "\n\n" + caption(result)
 
 
 def caption(result: dict[str, Any]) -> str:
@@ -81,34 +80,16 @@ def faults(name: str, result: dict[str, Any]) -> list[str]:
     return found
 
 
-def render(page: str, text: str) -> str:
-    """The page with its tables as the data say; each stands between the two marks of its set."""
-    for name in PAGES[page]:
-        begin, end = (f"<!-- {name}: {side} of what benchmarks.models_page writes -->" for side in ("begin", "end"))
-        before, _, rest = text.partition(begin)
-        _, found, after = rest.partition(end)
-        if not found:
-            raise SystemExit(f"{page}: the marks of {name} are not there; expected {begin} and {end}")
-        text = f"{before}{begin}\n\n{table(results(name))}\n\n{end}{after}"
-    return text
-
-
 def main() -> int:
     """Write or check."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true")
-    check = parser.parse_args().check
-    wrong = [fault for name in BENCHMARKS for fault in faults(name, results(name))]
-    for page in PAGES:
-        old = (ROOT / page).read_text()
-        new = render(page, old)
-        if not check:
-            (ROOT / page).write_text(new)
-        elif new != old:
-            wrong.append(f"{page}: its tables are not what the data say; run python -m benchmarks.models_page")
-    for fault in wrong:
-        print(fault)
-    return 1 if check and wrong else 0
+    pages = {page: {name: partial(_table_of, name) for name in names} for page, names in PAGES.items()}
+    return write_or_check(
+        "models_page", __doc__, pages, lambda: [f for name in BENCHMARKS for f in faults(name, results(name))]
+    )
+
+
+def _table_of(name: str) -> str:
+    return table(results(name))
 
 
 if __name__ == "__main__":

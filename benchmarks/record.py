@@ -62,7 +62,7 @@ def fit_and_judge(name: str, settings: dict[str, Any], split: Split, seed: int) 
     config = MODELS[name].Config(**settings)
     model = MODELS[name](config, len(split.train.items))
     record = FitRecord()
-    _forget_peak()
+    forget_peak()
     begin, cpu_begin = time.perf_counter(), time.process_time()
     if not split.judged_after_refit or {"patience", "weights"} & set(type(config).model_fields):
         run = RunContext(seed=seed, progress=_show)
@@ -71,7 +71,7 @@ def fit_and_judge(name: str, settings: dict[str, Any], split: Split, seed: int) 
         run = RunContext(seed=seed, progress=_show, stop_after=record.best_epoch or None, found=record)
         model.fit(split.refit.histories, validation=None, run=run)
     seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin
-    peak = _peak()
+    peak = peak_bytes()
     return Judged(evaluate(model, split.test), record, seconds, cpu_seconds, peak)
 
 
@@ -79,14 +79,14 @@ def _show(progress: Progress) -> None:
     print(f"  {progress}", file=sys.stderr, flush=True)
 
 
-def _forget_peak() -> None:
+def forget_peak() -> None:
     """Let the kernel count this process' peak memory from now on, where it can."""
     counter = Path("/proc/self/clear_refs")
     if counter.exists():
         counter.write_text("5")
 
 
-def _peak() -> int | None:
+def peak_bytes() -> int | None:
     """The most bytes that this process has held since, None where nobody counts."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
@@ -99,10 +99,10 @@ def paired(ours: Evaluation, reference: Evaluation, metric: str) -> dict[str, fl
     return {"mean": round(score.mean, 5), "se": round(score.se or 0.0, 5)}
 
 
-def write(name: str, content: dict[str, Any]) -> Path:
-    """`results/NAME-DATE.json`."""
+def write(name: str, content: dict[str, Any], variant: str = "") -> Path:
+    """`results/NAME[VARIANT]-DATE.json`."""
     facts = about(name)
-    return write_json(RESULTS / f"{name}-{facts['date']}.json", facts | content)
+    return write_json(RESULTS / f"{name}{variant}-{facts['date']}.json", facts | content)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> Path:

@@ -1,0 +1,87 @@
+"""What this machine can do at the shapes that a benchmark meets: matrix products, copies; and the times that follow from it."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+COPIED = 2**26  # floats: far more than any cache
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+ADAM = 7  # passes: the parameter and its two moments read and written, the gradient read
+LOGITS = 4  # passes: written, read for their sum, read and written as the gradient
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """Operations a second by type and product, and bytes a second of a copy (read and written ones)."""
+
+    products: dict[str, dict[str, float]]
+    copy: float
+
+    def best(self, product: str) -> float:
+        """Operations a second in the faster type."""
+        return max(rates[product] for rates in self.products.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """In units that people read."""
+        rates = {dtype: {name: round(rate / 1e9, 1) for name, rate in found.items()} for dtype, found in self.products.items()}
+        return {"gigaflops": rates, "copy_gigabytes_per_second": round(self.copy / 1e9, 2)}
+
+
+def ceiling(batch: int, width: int, items: int) -> Ceiling:
+    """At the shapes of a last layer W (I, H) on a batch of B."""
+    source, target = torch.ones(COPIED), torch.ones(COPIED)
+    copy = 2 * source.nbytes / _median(lambda: target.copy_(source))
+    return Ceiling({name: _products(batch, width, items, dtype) for name, dtype in DTYPES.items()}, copy)
+
+
+def _products(batch: int, width: int, items: int, dtype: torch.dtype) -> dict[str, float]:
+    """Operations a second of the logits, and of the gradients of the layer's input and of W."""
+    x, w, g = (torch.randn(shape).to(dtype) for shape in ((batch, width), (items, width), (batch, items)))
+    logits, x_gradient, w_gradient = (torch.empty_like(like) for like in (g, x, w))
+    operations = 2 * batch * width * items
+    return {
+        "forward": operations / _median(lambda: torch.mm(x, w.T, out=logits)),
+        "backward_input": operations / _median(lambda: torch.mm(g, w, out=x_gradient)),
+        "backward_weight": operations / _median(lambda: torch.mm(g.T, x, out=w_gradient)),
+    }
+
+
+def _median(work: Callable[[], object]) -> float:
+    times = []
+    for _ in range(6):
+        begin = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times[1:])
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Seconds that the products and the passes over memory would take at the ceiling, one after the other."""
+
+    products: float
+    memory: float
+
+    def reached(self, seconds: float) -> dict[str, float]:
+        """As the result file has it, with our own time over it."""
+        total = self.products + self.memory
+        return asdict(self) | {"total": total, "ours": seconds, "ours_over_floor": round(seconds / total, 2)}
+
+
+def epoch_floor(limit: Ceiling, users: int, items: int, hidden: int, latent: int, batch: int) -> Floor:
+    """An epoch of items-hidden-latent-hidden-items with a sparse first layer, exact softmax and dense Adam."""
+    steps = -(-users // batch)
+    last = sum(2 * users * hidden * items / limit.best(product) for product in next(iter(limit.products.values())))
+    small = 3 * 2 * users * 3 * latent * hidden / limit.best("forward")  # mean, log variance, first decoder layer
+    parameters = 2 * items * hidden + 3 * latent * hidden
+    passes = 4 * (ADAM * parameters * steps + LOGITS * users * items)
+    return Floor(last + small, passes / limit.copy)
+
+
+def ranking_floor(limit: Ceiling, users: int, items: int, width: int) -> Floor:
+    """Scores of all items for all users in float32, written and read once."""
+    return Floor(2 * users * width * items / limit.products["float32"]["forward"], 2 * 4 * users * items / limit.copy)
