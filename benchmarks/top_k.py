@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from scipy.sparse import csr_array, csr_matrix, load_npz, save_npz
 from threadpoolctl import threadpool_limits
-from torch import Tensor
 
 from benchmarks.ceiling import ceiling, ranking_floor
 from benchmarks.compare import Comparison, answer, in_turn, median, report, run_side, side
 from benchmarks.quality import BENCHMARKS
 from recsys_ae.histories import Histories
-from recsys_ae.models import MODELS, ModelConfig, Recommender
+from recsys_ae.models import MODELS, ModelConfig
+from recsys_ae.models.base import FactorRecommender, Factors
 from recsys_ae.ranking import rank_top_k
 from recsys_ae.training import FitRecord, RunContext
 
@@ -36,7 +36,7 @@ TOLERANCE = 1e-6
 ALS = {"factors": FACTORS, "iterations": 3, "regularisation": 1.0, "alpha": 1.0}
 
 
-class MeanOfFactors(Recommender):
+class MeanOfFactors(FactorRecommender):
     """Scores of given item factors (I, F): a history is the mean of its items'."""
 
     Config: ClassVar[type[ModelConfig]] = ModelConfig
@@ -47,10 +47,9 @@ class MeanOfFactors(Recommender):
     def layout(self) -> dict[str, int | None]:
         return {"item_factors": 0}
 
-    def _score(self, histories: Histories, items: Tensor | None) -> Tensor:
+    def _factors(self, histories: Histories) -> Factors:
         factors = self._tensors["item_factors"]
-        users = torch.from_numpy(means(histories, factors.numpy()))
-        return users @ (factors if items is None else factors[items]).T
+        return Factors(torch.from_numpy(means(histories, factors.numpy())), factors)
 
 
 def means(histories: Histories, factors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -14,8 +14,9 @@ from recsys_ae.histories import Histories
 if TYPE_CHECKING:
     from recsys_ae.models.base import Recommender
 
-SCORES_PER_BATCH = {"cpu": 2**23, "cuda": 2**27}  # floats of one block of scores: 32 MiB, what a cache may hold; 512 MiB
+SCORES_PER_BATCH = {"cpu": 2**22, "cuda": 2**27}  # of one block: 16 MiB, which a cache holds; 512 MiB
 BLOCK = 8  # columns whose maximum stands for them in a wide row
+MOST = 8  # times k contenders; with more, most are equal
 NARROW = 8  # rows of fewer than so many times k columns are searched as they are
 
 
@@ -64,17 +65,18 @@ def rank_top_k(
         raise DataError(f"allow has shape {allow.shape}; expected ({histories.n_items},), one entry an item")
     if batch_size is None:
         batch_size = max(1, min(4_096, SCORES_PER_BATCH[model.device.type] // max(histories.n_items, 1)))
+    banned = None if allow is None else torch.from_numpy(~allow).to(model.device)
     lists = []  # on the device until the end
     for start in range(0, len(histories), batch_size):
         block = slice(start, start + batch_size)
         rows = histories.take(block)
+        left_out = ([rows] if exclude_seen else []) + ([exclude.take(block)] if exclude is not None else [])
         masked = model.score(rows)
-        for left_out in ([rows] if exclude_seen else []) + ([exclude.take(block)] if exclude is not None else []):
-            mask_(masked, left_out)
-        if allow is not None:
-            masked[:, torch.from_numpy(~allow).to(masked.device)] = -torch.inf
-        best, columns = top_k(masked, k)
-        lists.append((best, columns.int()))
+        for seen in left_out:
+            mask_(masked, seen)
+        if banned is not None:
+            masked[:, banned] = -torch.inf
+        lists.append(top_k(masked, k))
     items = np.full((len(histories), k), -1, np.int32)
     scores = np.full((len(histories), k), -np.inf, np.float32)
     if lists:
@@ -98,49 +100,78 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     k = min(k, scores.shape[1])
     if k == 0:
         return scores[:, :0], torch.empty(len(scores), 0, dtype=torch.int64, device=scores.device)
-    values, columns, contested = _largest(scores, k)
-    # Which of several equal scores were found, and in which order, is left open so far. Few rows have any.
-    finite = values > -torch.inf
-    contested &= finite[:, -1]
-    unordered = ((values[:, 1:] == values[:, :-1]) & finite[:, 1:]).any(1) & ~contested
-    if unordered.any():
-        places, order = columns[unordered].sort(dim=1)
-        values[unordered], order = values[unordered].gather(1, order).sort(dim=1, descending=True, stable=True)
-        columns[unordered] = places.gather(1, order)
-    if contested.any():
-        values[contested], columns[contested] = _first_of_equal(scores[contested], values[contested, -1:], k)
-    return values, columns
+    if scores.shape[1] < NARROW * k:
+        return _first(scores, k)
+    scores = scores.contiguous()
+    rows, columns, failed = _contenders(scores, k)
+    values, places = _lists(scores.view(-1)[rows * scores.shape[1] + columns], rows, columns, len(scores), k)
+    if failed.any():
+        values[failed], places[failed] = _first(scores[failed], k)
+    return values, places
 
 
-def _largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Values (B, k) descending and columns of k largest scores, and whether others equal the last of them (B,).
+def _contenders(scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows and columns (N,), in order of row, of all entries that reach a lower bound of their row's k-th largest, of (B, I).
 
-    torch.topk is slow on wide rows. The k largest stand in the k blocks of the largest maxima, and maxima are cheap.
+    torch.topk is slow on wide rows. Maxima of blocks of columns are cheap, and so are theirs; the k-th largest maximum is such
+    a bound, and only blocks whose maximum reaches it hold entries that do. The third is (B,), rows that fail: too many entries
+    are equal, or one is not a number.
     """
-    n = scores.shape[1]
-    if n < NARROW * k:
-        values, columns = scores.topk(k)
-        return values, columns, (scores >= values[:, -1:]).sum(1) > k
-    blocks = n // BLOCK
-    maxima = scores[:, : blocks * BLOCK].reshape(-1, BLOCK, blocks).amax(1)  # of columns b, b + blocks, b + 2 blocks, ...
-    _, best, _ = _largest(maxima, k)
-    starts = blocks * torch.arange(BLOCK, device=scores.device)
-    rest = torch.arange(blocks * BLOCK, n, device=scores.device).expand(len(scores), -1)
-    candidates = torch.cat([(best[:, None, :] + starts[:, None]).flatten(1), rest], 1)
-    found = scores.gather(1, candidates)
-    values, places = found.topk(k)
+    levels = [scores]
+    while levels[-1].shape[1] // BLOCK >= NARROW * k // 2:
+        wide = levels[-1]
+        blocks = wide.shape[1] // BLOCK
+        maxima = wide[:, : blocks * BLOCK].reshape(-1, BLOCK, blocks).amax(1)  # of columns b, b + blocks, b + 2 blocks, ...
+        levels.append(torch.cat([maxima, wide[:, blocks * BLOCK :]], 1))  # what is left over stands for itself
+    bound = levels[-1].topk(k, sorted=False).values.amin(1)  # (B,)
+    reached = levels.pop() >= bound[:, None]
+    failed = (reached.sum(1) > MOST * k) | bound.isnan()
+    rows, columns = (reached & ~failed[:, None]).nonzero(as_tuple=True)
+    step = torch.arange(BLOCK, device=scores.device)
+    for wide in reversed(levels):
+        blocks = wide.shape[1] // BLOCK
+        alone = (columns >= blocks)[:, None]
+        below = columns[:, None] + torch.where(alone, (BLOCK - 1) * blocks, blocks * step)  # (N, BLOCK)
+        found = wide.view(-1).index_select(0, (rows[:, None] * wide.shape[1] + below).view(-1)).view_as(below)
+        kept = (found >= bound.index_select(0, rows)[:, None]) & ((step == 0) | ~alone)
+        places = kept.view(-1).nonzero()[:, 0]
+        rows, columns = rows.index_select(0, places // BLOCK), below.view(-1).index_select(0, places)
+        many = rows.bincount(minlength=len(scores)) > MOST * k
+        if many.any():
+            failed |= many
+            rows, columns = rows[~many[rows]], columns[~many[rows]]
+    return rows, columns, failed
+
+
+def _lists(scores: Tensor, rows: Tensor, columns: Tensor, n_rows: int, k: int) -> tuple[Tensor, Tensor]:
+    """Values and columns (B, k) of entries (N,) in order of row, of which a row has k or more, or none."""
+    counts = rows.bincount(minlength=n_rows)
+    width = max(k, int(counts.max())) if n_rows else k
+    flat = rows * width + torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
+    values = scores.new_full((n_rows * width,), -torch.inf).index_copy_(0, flat, scores).view(n_rows, width)
+    places = columns.new_zeros(n_rows * width).index_copy_(0, flat, columns).view(n_rows, width)
+    best, order = values.topk(min(k + 1, width))
+    found = places.gather(1, order)[:, :k]
+    tied = ((best[:, 1:] == best[:, :-1]) & (best[:, 1:] > -torch.inf)).any(1)
+    best = best[:, :k].contiguous()
+    if tied.any():
+        inorder, order = places[tied].sort(dim=1)
+        equal, order = values[tied].gather(1, order).sort(dim=1, descending=True, stable=True)
+        best[tied], found[tied] = equal[:, :k], inorder.gather(1, order)[:, :k]
+    return best, found
+
+
+def _first(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k best of rows (B, I) by topk, of equal ones the first: where many are equal, or rows are narrow."""
+    values, columns = scores.topk(k)
     least = values[:, -1:]
-    contested = ((found >= least).sum(1) > k) | ((maxima >= least).sum(1) > k)
-    return values, candidates.gather(1, places), contested
-
-
-def _first_of_equal(scores: Tensor, least: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k best of rows (B, I) in which more than k scores are at least `least` (B, 1), the k-th: the first of the equal."""
     chosen, equal = scores > least, scores == least
     chosen |= equal & (equal.cumsum(1) <= k - chosen.sum(1, keepdim=True))
-    columns = chosen.nonzero()[:, 1].view(-1, k)
-    values, order = scores.gather(1, columns).sort(dim=1, descending=True, stable=True)
-    return values, columns.gather(1, order)
+    whole = chosen.sum(1) == k  # not so where a score is not a number
+    places = chosen[whole].nonzero()[:, 1].view(-1, k)
+    values[whole], order = scores[whole].gather(1, places).sort(dim=1, descending=True, stable=True)
+    columns[whole] = places.gather(1, order)
+    return values, columns
 
 
 def similar_items(model: "Recommender", item: int, n_items: int, k: int, *, allow: NDArray[np.bool_] | None = None) -> Ranking:

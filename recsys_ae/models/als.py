@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recsys_ae.histories import Histories
-from recsys_ae.models.base import DirectRecommender, ModelConfig
+from recsys_ae.models.base import DirectRecommender, FactorRecommender, Factors, ModelConfig
 from recsys_ae.models.search import Search
 
 
@@ -22,7 +22,7 @@ class ALSConfig(ModelConfig):
     iterations: Annotated[PositiveInt, Search(5, 30)] = 15
 
 
-class ALS(DirectRecommender):
+class ALS(FactorRecommender, DirectRecommender):
     """Only the item factors Y (I, F) are kept; a history x becomes a user by the exact least-squares step (eq. 4)."""
 
     Config: ClassVar[type[ModelConfig]] = ALSConfig
@@ -47,10 +47,9 @@ class ALS(DirectRecommender):
             engine.fit(csr_matrix(train.matrix), show_progress=False)
         return {"item_factors": torch.from_numpy(engine.item_factors.copy())}
 
-    def _score(self, histories: Histories, items: Tensor | None) -> Tensor:
+    def _factors(self, histories: Histories) -> Factors:
         factors = self._tensors["item_factors"]
-        users = self._fold_in(histories)
-        return users @ (factors if items is None else factors[items.to(factors.device)]).T
+        return Factors(self._fold_in(histories), factors)
 
     def _fold_in(self, histories: Histories) -> Tensor:
         """User factors (B, F): (Y'Y + sum_i (c_i - 1) y_i y_i' + lambda I) u = sum_i c_i y_i, with c_i = alpha x_i."""

@@ -22,6 +22,14 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Factors(NamedTuple):
+    """Scores as inner products, queries @ weight.T + bias: queries (B, H), weight (I, H), bias (I,), all float32."""
+
+    queries: Tensor
+    weight: Tensor
+    bias: Tensor | None = None
+
+
 class Recommender(ABC):
     """Scores items from a history."""
 
@@ -94,6 +102,26 @@ class Recommender(ABC):
         return DeviceHistories(histories, self.device).whole()
 
 
+class FactorRecommender(Recommender):
+    """A model whose scores are inner products."""
+
+    @abstractmethod
+    def _factors(self, histories: Histories) -> Factors: ...
+
+    def _score(self, histories: Histories, items: Tensor | None) -> Tensor:
+        return products(self._factors(histories), items)
+
+
+def products(factors: Factors, items: Tensor | None = None) -> Tensor:
+    """The scores (B, I), or (B, J) of the columns `items` (J,)."""
+    queries, weight, bias = factors
+    if items is not None:
+        items = items.to(weight.device)
+        weight, bias = weight[items], None if bias is None else bias[items]
+    scores = dense_product(queries, weight)
+    return scores if bias is None else scores.add_(bias)
+
+
 class DirectRecommender(Recommender):
     """A model that is learnt on the CPU in one go, without early stopping."""
 
@@ -122,7 +150,7 @@ class Latent(NamedTuple):
     log_variance: Tensor | None = None
 
 
-class LatentRecommender(Recommender):
+class LatentRecommender(FactorRecommender):
     """Every autoencoder: a history becomes a code, a code becomes scores = query(code) @ W.T + b."""
 
     @abstractmethod
@@ -147,14 +175,7 @@ class LatentRecommender(Recommender):
             if latent.log_variance is not None:
                 noise = torch.randn(z.shape, generator=generator, device=z.device)
                 z = z + noise * (0.5 * latent.log_variance).exp()
-            return self._decode(z, None)
+            return products(Factors(self.query(z), *self.head()))
 
-    def _decode(self, z: Tensor, items: Tensor | None) -> Tensor:
-        weight, bias = self.head()
-        if items is not None:
-            items = items.to(weight.device)
-            weight, bias = weight[items], bias[items]
-        return dense_product(self.query(z), weight).add_(bias)
-
-    def _score(self, histories: Histories, items: Tensor | None) -> Tensor:
-        return self._decode(self.encode(histories).mean, items)
+    def _factors(self, histories: Histories) -> Factors:
+        return Factors(self.query(self.encode(histories).mean), *self.head())

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recsys_ae.histories import Histories
-from recsys_ae.models.base import DirectRecommender, ModelConfig
+from recsys_ae.models.base import DirectRecommender, FactorRecommender, Factors, ModelConfig
 from recsys_ae.models.search import Search
 from recsys_ae.training.batches import Bags, DeviceHistories
 
@@ -24,7 +24,7 @@ class BPRConfig(ModelConfig):
     iterations: Annotated[PositiveInt, Search(30, 300, log=True)] = 100
 
 
-class BPR(DirectRecommender):
+class BPR(FactorRecommender, DirectRecommender):
     """Item factors Y (I, F) and biases b (I,); a history becomes a user by the mean of its items' factors, weighted.
 
     Each gradient step of a user (ibid., 5.1) adds the factors of an item met and takes away those of one not met, so the mean
@@ -58,13 +58,9 @@ class BPR(DirectRecommender):
         shortened = (means * users).sum() / means.square().sum().clamp_min(1e-12)
         return {"item_factors": factors.contiguous(), "item_bias": bias[:, 0] / (shortened if shortened > 0 else 1)}
 
-    def _score(self, histories: Histories, items: Tensor | None) -> Tensor:
+    def _factors(self, histories: Histories) -> Factors:
         factors, bias = self._tensors["item_factors"], self._tensors["item_bias"]
-        users = mean_factors(self._bags(histories), factors)
-        if items is not None:
-            items = items.to(factors.device)
-            factors, bias = factors[items], bias[items]
-        return users @ factors.T + bias
+        return Factors(mean_factors(self._bags(histories), factors), factors, bias)
 
     def layout(self) -> dict[str, int | None]:
         return {"item_factors": 0, "item_bias": 0}
