@@ -1,6 +1,7 @@
 """What the autoencoders share: sparse first layer, dense layers, fit through the one loop."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self, TypeAlias, cast
 
 import torch
@@ -78,6 +79,10 @@ class Autoencoder(LatentRecommender):
     def _objective(self, parameters: dict[str, Tensor], bags: Bags, share: float, generator: Generator) -> Tensor:
         """Loss of a batch."""
 
+    def _passes(self, parameters: dict[str, Tensor]) -> Sequence[loop.Objective]:
+        """The objectives of an epoch's walks over the rows, made of the parameters at its beginning."""
+        return (self._objective,)
+
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         encoder = [*self.config.hidden, self._code_width]
         decoder = [self.config.latent, *reversed(self.config.hidden), self.n_items]
@@ -121,6 +126,7 @@ class Autoencoder(LatentRecommender):
             run,
             generator,
             self._run_key(validation, run),
+            self._passes,
         )
         self._tensors, self._scratch = parameters, Scratch()
         return record

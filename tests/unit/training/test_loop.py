@@ -99,6 +99,45 @@ def test_automatic_batch_size_keeps_50_steps_an_epoch(n_users: int, expected: in
     assert automatic_batch_size(n_users) == expected
 
 
+def test_an_epoch_may_be_several_walks_each_with_its_own_objective() -> None:
+    """What a walk detaches stays as it is, weight decay or not; each takes every row; all are made at the epoch's beginning."""
+    seen: list[tuple[str, int, dict[str, float]]] = []
+    begun: list[dict[str, float]] = []
+
+    def walk(moving: str) -> loop.Objective:
+        def objective(p: dict[str, torch.Tensor], bags: Bags, share: float, generator: torch.Generator) -> torch.Tensor:
+            seen.append((moving, len(bags), {name: float(t.detach()) for name, t in p.items()}))
+            one, two = (t if name == moving else t.detach() for name, t in p.items())
+            return (one + two).sum()
+
+        return objective
+
+    def passes(p: dict[str, torch.Tensor]) -> list[loop.Objective]:
+        begun.append({name: float(t.detach()) for name, t in p.items()})
+        return [walk("one"), walk("one"), walk("two")]
+
+    parameters = {name: torch.ones(1) for name in ("one", "two")}
+    settings = MODELS["mult_dae"].Config(batch_size=10, epochs=2, weight_decay=0.1, learning_rate=0.01)
+    generator = torch.Generator().manual_seed(0)
+    record = loop.train(
+        parameters,
+        walk("never"),
+        tastes(),
+        None,
+        settings,
+        cpu(),
+        generator,
+        "key",
+        passes,
+    )
+    assert [(moving, n) for moving, n, _ in seen] == [(m, n) for m in ("one", "one", "two") for n in (10, 10, 3)] * 2
+    before, after = (seen[i][2] for i in (0, 6))
+    assert before["one"] > after["one"]
+    assert before["two"] == after["two"] > float(parameters["two"])
+    assert begun[-1] == seen[9][2]
+    assert len(record.losses) == 2
+
+
 # --- when it stops and what it keeps -------------------------------------------------------------------------------------
 
 
