@@ -19,9 +19,9 @@ from recsys_ae.training.loop import automatic_batch_size
 from recsys_ae.training.run import Progress, RunContext
 from tests.worlds import N_ITEMS, N_USERS, cpu, small_config, tastes
 
-autoencoders = pytest.mark.parametrize("name", ["mult_dae", "mult_vae"])
+autoencoders = pytest.mark.parametrize("name", ["mult_dae", "mult_vae", "rec_vae"])
 # A falling learning rate and momentum, rising beta, weight decay, noise: all that a resumed run can get wrong.
-FULL = {"epochs": 5, "schedule": "cosine", "weight_decay": 0.01, "hidden": (6,), "activation": "tanh", "learning_rate": 0.01}
+FULL = {"epochs": 5, "schedule": "cosine", "weight_decay": 0.01, "hidden": (8,), "activation": "tanh", "learning_rate": 0.01}
 
 
 class Killed(BaseException):
