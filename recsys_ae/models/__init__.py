@@ -8,13 +8,16 @@ from recsys_ae.models.cdae import CDAE
 from recsys_ae.models.ease import EASE
 from recsys_ae.models.edlae import EDLAE
 from recsys_ae.models.ensemble import Ensemble
+from recsys_ae.models.h_vamp import HVamp
 from recsys_ae.models.item_knn import ItemKNN
 from recsys_ae.models.mult_dae import MultDAE
 from recsys_ae.models.mult_vae import MultVAE
 from recsys_ae.models.popularity import Popularity
+from recsys_ae.models.rec_vae import RecVAE
 from recsys_ae.models.rp3beta import RP3Beta
 from recsys_ae.models.sparse_ease import SparseEASE
 from recsys_ae.models.user_knn import UserKNN
+from recsys_ae.models.vasp import VASP
 
 MODELS: dict[str, type[Recommender]] = {
     "popularity": Popularity,
@@ -30,6 +33,9 @@ MODELS: dict[str, type[Recommender]] = {
     "cdae": CDAE,
     "mult_dae": MultDAE,
     "mult_vae": MultVAE,
+    "rec_vae": RecVAE,
+    "h_vamp": HVamp,
+    "vasp": VASP,
     "ensemble": Ensemble,
 }
 

@@ -1,6 +1,7 @@
 """What the autoencoders share: sparse first layer, dense layers, fit through the one loop."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self, TypeAlias, cast
 
 import torch
@@ -20,13 +21,14 @@ from recsys_ae.training.layers import Scratch, bag_sum, head_loss
 from recsys_ae.training.loss import Writer, multinomial
 from recsys_ae.training.run import FitRecord, RunContext
 
-Activation: TypeAlias = Literal["identity", "sigmoid", "tanh", "gelu", "relu"]
+Activation: TypeAlias = Literal["identity", "sigmoid", "tanh", "gelu", "relu", "swish"]
 ACTIVATIONS = {
     "identity": lambda x: x,
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
     "gelu": F.gelu,
     "relu": torch.relu,
+    "swish": F.silu,
 }
 
 
@@ -74,13 +76,27 @@ class Autoencoder(LatentRecommender):
     def _code_width(self) -> int:
         """Outputs of the last encoder layer."""
 
+    @property
+    def _decoder_hidden(self) -> tuple[int, ...]:
+        """Widths between code and last layer."""
+        return self.config.hidden[::-1]
+
+    @property
+    def _query_width(self) -> int:
+        """H of what enters the last layer."""
+        return (self.config.latent, *self._decoder_hidden)[-1]
+
     @abstractmethod
     def _objective(self, parameters: dict[str, Tensor], bags: Bags, share: float, generator: Generator) -> Tensor:
         """Loss of a batch."""
 
+    def _passes(self, parameters: dict[str, Tensor]) -> Sequence[loop.Objective]:
+        """The objectives of an epoch's walks over the rows, made of the parameters at its beginning."""
+        return (self._objective,)
+
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         encoder = [*self.config.hidden, self._code_width]
-        decoder = [self.config.latent, *reversed(self.config.hidden), self.n_items]
+        decoder = [self.config.latent, *self._decoder_hidden, self.n_items]
         if self.config.tied:
             decoder.pop()
         shapes: dict[str, tuple[int, ...]] = {"encoder.0.weight": (self.n_items, encoder[0])}
@@ -94,7 +110,7 @@ class Autoencoder(LatentRecommender):
 
     @property
     def _last(self) -> str:
-        return f"decoder.{len(self.config.hidden)}"
+        return f"decoder.{len(self._decoder_hidden)}"
 
     def layout(self) -> dict[str, int | None]:
         axes: dict[str, int | None] = dict.fromkeys(self._shapes(), None)
@@ -121,6 +137,7 @@ class Autoencoder(LatentRecommender):
             run,
             generator,
             self._run_key(validation, run),
+            self._passes,
         )
         self._tensors, self._scratch = parameters, Scratch()
         return record
@@ -150,23 +167,26 @@ class Autoencoder(LatentRecommender):
     def _activate(self, x: Tensor) -> Tensor:
         return cast(Tensor, ACTIVATIONS[self.config.activation](x))
 
+    def _first(self, p: dict[str, Tensor], bags: Bags) -> Tensor:
+        """The first layer's output, (B, H_0): a bag of embeddings over stored entries."""
+        return bag_sum(p["encoder.0.weight"], bags) + p["encoder.0.bias"]
+
     def _encoded(self, p: dict[str, Tensor], bags: Bags) -> Tensor:
         """The last encoder layer's output, (B, code width), of normalised bags."""
-        x = bag_sum(p["encoder.0.weight"], bags) + p["encoder.0.bias"]  # (B, H_0)
+        x = self._first(p, bags)
         for j in range(1, len(self.config.hidden) + 1):
             x = F.linear(self._activate(x), p[f"encoder.{j}.weight"], p[f"encoder.{j}.bias"])
         return x
 
     def _queried(self, p: dict[str, Tensor], z: Tensor) -> Tensor:
         """The hidden decoder layers, (B, Z) -> (B, H)."""
-        for j in range(len(self.config.hidden)):
+        for j in range(len(self._decoder_hidden)):
             z = self._activate(F.linear(z, p[f"decoder.{j}.weight"], p[f"decoder.{j}.bias"]))
         return z
 
     def _head_of(self, p: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Item rows (I, H) and bias (I,) of the last layer."""
-        width = self.config.hidden[0] if self.config.hidden else self.config.latent
-        return p[self._item_rows][:, :width], p[f"{self._last}.bias"]
+        return p[self._item_rows][:, : self._query_width], p[f"{self._last}.bias"]
 
     @property
     def _item_rows(self) -> str:
@@ -177,7 +197,7 @@ class Autoencoder(LatentRecommender):
         """The loss; entries (N,) of the targets that are `excluded` count neither as met nor as not met."""
         return multinomial(targets, excluded)
 
-    def _loss(self, p: dict[str, Tensor], z: Tensor, bags: Bags, kept: Tensor) -> Tensor:
+    def _loss(self, p: dict[str, Tensor], z: Tensor, bags: Bags, kept: Tensor | None) -> Tensor:
         """The loss of the target that the configuration asks for; `kept` (N,) entries were the input."""
         write = self._criterion(bags, kept if self.config.target == "dropped" else None)
         return head_loss(self._queried(p, z), p[self._item_rows], p[f"{self._last}.bias"], write, self._scratch)

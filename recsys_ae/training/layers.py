@@ -81,8 +81,8 @@ def gradient_of(weight: Tensor) -> Tensor:
 def head_loss(query: Tensor, weight: Tensor, bias: Tensor, write: Writer, scratch: Scratch) -> Tensor:
     """A loss of the logits query @ W.T + bias, query (B, H), bias (I,): scalar. The logits exist once, as their own gradient.
 
-    W are the first H columns of the leaf `weight` (I, H or more), to whose `.grad` the gradient is added. Products are in
-    the type of the surrounding autocast.
+    W are the first H columns of the leaf `weight` (I, H or more), to whose `.grad` the gradient is added; a detached one gets
+    none. Products are in the type of the surrounding autocast.
     """
     loss: Tensor = _HeadLoss.apply(query, weight, bias, write, scratch)  # type: ignore[no-untyped-call]
     return loss
@@ -107,15 +107,17 @@ class _HeadLoss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None, None, None]:
         (dtype, weight, scratch), (query, rows, gradient) = ctx.given, ctx.held  # gradient (B, I)
         if grad.device.type != "cpu" or float(grad) != 1:  # asking a GPU would wait for it
             gradient.mul_(grad)
-        into = gradient_of(weight)[:, : rows.shape[1]]
-        if rows.dtype == weight.dtype:
+        into = gradient_of(weight)[:, : rows.shape[1]] if weight.requires_grad else None
+        if into is not None and rows.dtype == weight.dtype:
             torch.addmm(into, gradient.T, query, out=into)
-        else:
+        elif into is not None:
             product = torch.mm(gradient.T, query, out=scratch.take("product", (len(rows), rows.shape[1]), weight, rows.dtype))
             for part, narrow in zip(torch.split(into, ROWS), torch.split(product, ROWS), strict=True):
                 part += narrow.to(part.dtype)
-        return (gradient @ rows).to(dtype), None, gradient.sum(0, dtype=weight.dtype), None, None
+        of_query = (gradient @ rows).to(dtype) if ctx.needs_input_grad[0] else None
+        of_bias = gradient.sum(0, dtype=weight.dtype) if ctx.needs_input_grad[2] else None
+        return of_query, None, of_bias, None, None

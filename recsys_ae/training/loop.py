@@ -4,7 +4,7 @@ import hashlib
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -50,6 +50,12 @@ class TrainingSettings(Protocol):
 Objective = Callable[[dict[str, Tensor], Bags, float, Generator], Tensor]
 """(parameters, batch, share of all steps done, generator) -> scalar loss."""
 
+Passes = Callable[[dict[str, Tensor]], Sequence[Objective]]
+"""parameters at the beginning of an epoch -> the objectives of its walks over all rows, in order, as many in every epoch.
+
+What an objective detaches has no gradient in its walk: the optimiser leaves it and its moments alone.
+"""
+
 
 def automatic_batch_size(n_users: int) -> int:
     """As many users as leave at least 50 steps an epoch, at most 500: serves six hundred users as well as a million."""
@@ -85,6 +91,7 @@ def train(
     run: RunContext,
     generator: Generator,
     key: str,
+    passes: Passes | None = None,
 ) -> FitRecord:
     """Train `parameters` in place; they end as the best epoch's where there is validation, else as the last one's.
 
@@ -95,13 +102,15 @@ def train(
         validate: mean validation metric of parameters, higher is better.
         generator: on the same device; shuffles rows and feeds the objective.
         key: names model and configuration; a checkpoint is resumed from only by the same key, data and seed.
+        passes: where an epoch is several walks over the rows, each with an objective of its own; else one with `objective`.
     """
     state = _State()
     device = generator.device
     data = DeviceHistories(histories, device)
     users = torch.from_numpy(histories.lengths.nonzero()[0]).to(device)
     batch_size = automatic_batch_size(len(users)) if settings.batch_size == "auto" else settings.batch_size
-    total_steps = max(1, settings.epochs * math.ceil(len(users) / batch_size))
+    n_passes = len(passes(parameters)) if passes else 1
+    total_steps = max(1, settings.epochs * n_passes * math.ceil(len(users) / batch_size))
     last_epoch = settings.epochs if run.stop_after is None else min(settings.epochs, run.stop_after)
 
     for tensor in parameters.values():
@@ -122,9 +131,9 @@ def train(
     try:
         while state.epoch < last_epoch and not _exhausted(state, settings.patience, validate is not None):
             with state.timed("training"):
-                shuffled = data.batch(users[torch.randperm(len(users), generator=generator, device=device)])
                 loss_sum = torch.zeros((), device=device)
-                for bags in shuffled.batches(batch_size):
+                walks = passes(parameters) if passes else (objective,)
+                for objective, bags in _batches(data, users, batch_size, walks, optimiser, generator):
                     share = state.step / total_steps
                     for group in optimiser.param_groups:
                         group["lr"] = settings.learning_rate * _learning_rate_factor(settings.schedule, share)
@@ -135,7 +144,7 @@ def train(
                     optimiser.step()
                     loss_sum += loss.detach() * len(bags)
                     state.step += 1
-                state.losses.append(float(loss_sum) / max(len(users), 1))
+                state.losses.append(float(loss_sum) / max(n_passes * len(users), 1))
                 if not math.isfinite(state.losses[-1]):
                     raise ModelError(
                         f"training diverged: the loss of epoch {state.epoch + 1} is {state.losses[-1]} at learning_rate "
@@ -171,6 +180,22 @@ def train(
         precision=state.precision,
         seconds=dict(state.seconds),
     )
+
+
+def _batches(
+    data: DeviceHistories,
+    users: Tensor,
+    batch_size: int,
+    walks: Sequence[Objective],
+    optimiser: torch.optim.Optimizer,
+    generator: Generator,
+) -> Iterator[tuple[Objective, Bags]]:
+    """Every batch of an epoch with its objective: each walk takes all users in an order of its own."""
+    for objective in walks:
+        optimiser.zero_grad()  # to None, which is what the gradients of tensors that this walk detaches then stay
+        order = users[torch.randperm(len(users), generator=generator, device=users.device)]
+        for bags in data.batch(order).batches(batch_size):
+            yield objective, bags
 
 
 def _exhausted(state: _State, patience: int, validated: bool) -> bool:

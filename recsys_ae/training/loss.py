@@ -1,9 +1,10 @@
-"""Losses on sparse targets (multinomial, squared, logistic), and the Gaussian KL divergence.
+"""Losses on sparse targets (multinomial, squared, logistic, focal), and what priors need: normal densities, KL divergences.
 
 A loss is a `Writer`: it **overwrites the logits with its gradient**. Of a wide catalogue they are the largest array of a step,
 and there is no second one. They are worked on by blocks of rows that stay in the cache; float32 inside, whatever they are in.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
@@ -87,6 +88,28 @@ def logistic(targets: Bags, excluded: Tensor | None = None) -> Writer:
     return _pointwise(targets, excluded, unmet, F.softplus, lambda x, y: (y * F.softplus(-x), -y * torch.sigmoid(-x)))
 
 
+def focal(targets: Bags, excluded: Tensor | None = None, *, focus: float, balance: float) -> Writer:
+    """`logistic` with a weight on each item: balance * (1 - p)^focus where it was met, (1 - balance) * p^focus where not (Lin
+    et al. 2017, Focal Loss for Dense Object Detection, eq. 5)."""
+
+    def against(x: Tensor) -> tuple[Tensor, Tensor]:
+        """p^focus * -log(1 - p) and its gradient."""
+        p, loss = x.sigmoid(), F.softplus(x)
+        power = p**focus
+        return power * loss, power * (focus * (1 - p) * loss + p)
+
+    def unmet(part: Tensor, share: float) -> Tensor:
+        losses, gradients = against(part)
+        part.copy_(gradients.mul_((1 - balance) * share))
+        return (1 - balance) * losses.sum()
+
+    def met(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        losses, gradients = against(-x)
+        return balance * y * losses, -balance * y * gradients
+
+    return _pointwise(targets, excluded, unmet, lambda x: (1 - balance) * against(x)[0], met)
+
+
 def _pointwise(
     targets: Bags,
     excluded: Tensor | None,
@@ -134,3 +157,26 @@ def of_logits(logits: Tensor, write: Writer) -> Tensor:
 def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL(q || N(0, I)) by dimension, mean over the batch, (Z,); its sum is the prior's term of the ELBO (ibid., eq. 5)."""
     return 0.5 * (log_variance.exp() + mean.square() - 1 - log_variance).mean(0)
+
+
+def log_normal(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """log N(z | mean, exp(log_variance)) by dimension; all three broadcast."""
+    return -0.5 * (math.log(2 * math.pi) + log_variance + (z - mean).square() * (-log_variance).exp())
+
+
+def log_mixture(z: Tensor, means: Tensor, log_variances: Tensor) -> Tensor:
+    """log 1/K sum_k N(z | mean_k, exp(log_variance_k)), (B,), of z (B, Z) and components (K, Z).
+
+    The squares are multiplied out, so that nothing is (B, K, Z); in float32, since what is left is small beside what cancels.
+    """
+    with torch.autocast(z.device.type, enabled=False):
+        precisions = (-log_variances).exp()
+        squares = z.square() @ precisions.T - 2 * z @ (means * precisions).T  # (B, K)
+        constants = (means.square() * precisions + log_variances + math.log(2 * math.pi)).sum(1)  # (K,)
+        return (-0.5 * (squares + constants)).logsumexp(1) - math.log(len(means))
+
+
+def kl_of_normals(mean: Tensor, log_variance: Tensor, prior_mean: Tensor, prior_log_variance: Tensor) -> Tensor:
+    """KL(N(mean, exp(log_variance)) || N(prior_mean, exp(prior_log_variance))) by dimension, (B, Z)."""
+    squares = log_variance.exp() + (mean - prior_mean).square()
+    return 0.5 * (prior_log_variance - log_variance + squares * (-prior_log_variance).exp() - 1)

@@ -41,6 +41,36 @@ RUNS: dict[str, dict[str, Any]] = {
         "batch_size": 20,
         "learning_rate": 0.02,
     },
+    "rec_vae": {"latent": 16, "dropout": 0.3, "gamma": 0.01, "epochs": 4, "batch_size": 20, "learning_rate": 0.01},
+    "rec_vae deep": {
+        "latent": 8,
+        "hidden": [16, 16],
+        **PAPER,
+        "dropout": 0.5,
+        "gamma": 0.01,
+        "epochs": 4,
+        "batch_size": 20,
+        "learning_rate": 0.01,
+    },
+    "h_vamp": {
+        "latent": 8,
+        "hidden": [16, 16],
+        "dropout": 0.3,
+        "beta": 0.05,
+        "pseudo_inputs": 5,
+        "epochs": 4,
+        "batch_size": 20,
+        "learning_rate": 0.01,
+    },
+    "vasp": {
+        "latent": 8,
+        "hidden": [16, 16],
+        "dropout": 0.5,
+        "shallow": 8,
+        "epochs": 4,
+        "batch_size": 20,
+        "learning_rate": 0.01,
+    },
 }
 
 

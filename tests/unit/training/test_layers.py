@@ -53,6 +53,19 @@ def test_the_last_layer_with_its_loss_equals_a_dense_log_softmax(narrow: bool, t
             assert float((tensor.grad / 3 - gradient).norm() / gradient.norm()) < tolerance
 
 
+@pytest.mark.parametrize("moving", [{"query"}, {"weight", "bias"}])
+def test_what_is_detached_gets_no_gradient_and_the_rest_the_same(moving: set[str]) -> None:
+    targets = bags()
+    whole = {"query": drawn(12, 8, seed=2), "weight": drawn(N_ITEMS, 8), "bias": drawn(N_ITEMS, seed=1)}
+    part = {name: t.detach().requires_grad_(name in moving) for name, t in whole.items()}
+    for tensors in (whole, part):
+        head_loss(*tensors.values(), multinomial(targets), Scratch()).backward()
+    for name, tensor in part.items():
+        assert (tensor.grad is not None) == (name in moving)
+        if tensor.grad is not None:
+            assert torch.equal(tensor.grad, whole[name].grad)
+
+
 def test_gradients_of_both_ends_of_a_tied_tensor_are_added() -> None:
     targets, weight, bias = bags(), drawn(N_ITEMS, 8), drawn(N_ITEMS, seed=1)
     head_loss(bag_sum(weight, targets), weight, bias, multinomial(targets), Scratch()).backward()

@@ -19,9 +19,9 @@ from recsys_ae.training.loop import automatic_batch_size
 from recsys_ae.training.run import Progress, RunContext
 from tests.worlds import N_ITEMS, N_USERS, cpu, small_config, tastes
 
-autoencoders = pytest.mark.parametrize("name", ["mult_dae", "mult_vae"])
+autoencoders = pytest.mark.parametrize("name", ["mult_dae", "mult_vae", "rec_vae"])
 # A falling learning rate and momentum, rising beta, weight decay, noise: all that a resumed run can get wrong.
-FULL = {"epochs": 5, "schedule": "cosine", "weight_decay": 0.01, "hidden": (6,), "activation": "tanh", "learning_rate": 0.01}
+FULL = {"epochs": 5, "schedule": "cosine", "weight_decay": 0.01, "hidden": (8,), "activation": "tanh", "learning_rate": 0.01}
 
 
 class Killed(BaseException):
@@ -97,6 +97,45 @@ def test_the_loss_of_an_epoch_is_the_mean_over_users(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(("n_users", "expected"), [(1, 1), (49, 1), (600, 12), (25_000, 500), (10**6, 500)])
 def test_automatic_batch_size_keeps_50_steps_an_epoch(n_users: int, expected: int) -> None:
     assert automatic_batch_size(n_users) == expected
+
+
+def test_an_epoch_may_be_several_walks_each_with_its_own_objective() -> None:
+    """What a walk detaches stays as it is, weight decay or not; each takes every row; all are made at the epoch's beginning."""
+    seen: list[tuple[str, int, dict[str, float]]] = []
+    begun: list[dict[str, float]] = []
+
+    def walk(moving: str) -> loop.Objective:
+        def objective(p: dict[str, torch.Tensor], bags: Bags, share: float, generator: torch.Generator) -> torch.Tensor:
+            seen.append((moving, len(bags), {name: float(t.detach()) for name, t in p.items()}))
+            one, two = (t if name == moving else t.detach() for name, t in p.items())
+            return (one + two).sum()
+
+        return objective
+
+    def passes(p: dict[str, torch.Tensor]) -> list[loop.Objective]:
+        begun.append({name: float(t.detach()) for name, t in p.items()})
+        return [walk("one"), walk("one"), walk("two")]
+
+    parameters = {name: torch.ones(1) for name in ("one", "two")}
+    settings = MODELS["mult_dae"].Config(batch_size=10, epochs=2, weight_decay=0.1, learning_rate=0.01)
+    generator = torch.Generator().manual_seed(0)
+    record = loop.train(
+        parameters,
+        walk("never"),
+        tastes(),
+        None,
+        settings,
+        cpu(),
+        generator,
+        "key",
+        passes,
+    )
+    assert [(moving, n) for moving, n, _ in seen] == [(m, n) for m in ("one", "one", "two") for n in (10, 10, 3)] * 2
+    before, after = (seen[i][2] for i in (0, 6))
+    assert before["one"] > after["one"]
+    assert before["two"] == after["two"] > float(parameters["two"])
+    assert begun[-1] == seen[9][2]
+    assert len(record.losses) == 2
 
 
 # --- when it stops and what it keeps -------------------------------------------------------------------------------------

@@ -1,13 +1,26 @@
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
 
 from recsys_ae import Histories
 from recsys_ae.training.batches import Bags, DeviceHistories
-from recsys_ae.training.loss import BLOCK, Writer, kl_to_standard_normal, logistic, multinomial, of_logits, squared
+from recsys_ae.training.loss import (
+    BLOCK,
+    Writer,
+    focal,
+    kl_of_normals,
+    kl_to_standard_normal,
+    log_mixture,
+    log_normal,
+    logistic,
+    multinomial,
+    of_logits,
+    squared,
+)
 from tests.worlds import ragged
 
 HISTORIES = ragged(0, 12, 20)
@@ -40,7 +53,17 @@ def test_loss_and_gradient_equal_dense_log_softmax(dtype: torch.dtype, tolerance
     torch.testing.assert_close(ours.grad, reference.grad, rtol=tolerance, atol=tolerance)
 
 
+FOCAL = partial(focal, focus=2.0, balance=0.25)
+
+
+def focal_term(x: Tensor, logits: Tensor) -> Tensor:
+    """Lin et al. 2017, eq. 5: -alpha_t (1 - p_t)^gamma log p_t, times the weight of what was met."""
+    right = torch.where(x > 0, logits.sigmoid(), (-logits).sigmoid())  # p_t
+    return torch.where(x > 0, 0.25 * x, 0.75) * (1 - right) ** 2 * -right.log()
+
+
 POINTWISE = {
+    "focal": (FOCAL, focal_term),
     "squared": (squared, lambda x, logits: (x - logits).square()),
     "logistic": (logistic, lambda x, logits: torch.where(x > 0, -x * logits.sigmoid().log(), -(-logits).sigmoid().log())),
 }
@@ -79,7 +102,7 @@ def test_large_logits_do_not_overflow() -> None:
     assert huge.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("loss", [multinomial, squared, logistic])
+@pytest.mark.parametrize("loss", [multinomial, squared, logistic, FOCAL])
 def test_the_gradient_is_written_over_the_logits(loss: Callable[[Bags], Writer]) -> None:
     """There is no second array of their size; and who still needs the logits gets an error, not a wrong gradient."""
     ours = logits(torch.float32)
@@ -93,7 +116,7 @@ def test_the_gradient_is_written_over_the_logits(loss: Callable[[Bags], Writer])
         (needed + of_logits(activations, loss(bags(torch.float32)))).backward()
 
 
-@pytest.mark.parametrize("loss", [multinomial, squared, logistic])
+@pytest.mark.parametrize("loss", [multinomial, squared, logistic, FOCAL])
 def test_a_loss_does_not_depend_on_the_blocks_it_is_computed_by(
     loss: Callable[[Bags], Writer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,7 +130,7 @@ def test_a_loss_does_not_depend_on_the_blocks_it_is_computed_by(
         torch.testing.assert_close(gradient, found[0][1])
 
 
-@pytest.mark.parametrize("loss", [multinomial, squared, logistic])
+@pytest.mark.parametrize("loss", [multinomial, squared, logistic, FOCAL])
 def test_bfloat16_logits_are_summed_in_float32(loss: Callable[[Bags], Writer]) -> None:
     """A thousand items: a sum in bfloat16 would stand still long before its end."""
     histories = ragged(0, 12, 1_000)
@@ -131,6 +154,28 @@ def test_kl_equals_torch_distributions_by_dimension() -> None:
     mean, log_variance = (torch.randn(9, 5, generator=generator, dtype=torch.float64) for _ in range(2))
     expected = kl_divergence(Normal(mean, (0.5 * log_variance).exp()), Normal(0.0, 1.0)).mean(0)
     torch.testing.assert_close(kl_to_standard_normal(mean, log_variance), expected)
+
+
+def test_kl_of_two_normals_and_log_density_equal_torch_distributions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    z, a, b, c, d = (torch.randn(9, 5, generator=generator, dtype=torch.float64) for _ in range(5))
+    one, other = Normal(a, (0.5 * b).exp()), Normal(c, (0.5 * d).exp())
+    torch.testing.assert_close(kl_of_normals(a, b, c, d), kl_divergence(one, other))
+    torch.testing.assert_close(log_normal(z, a, b), one.log_prob(z))
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_the_mixture_equals_torch_distributions_under_autocast_too(bfloat16: bool) -> None:
+    """Narrow components: squares that are multiplied out leave little of much."""
+    generator = torch.Generator().manual_seed(0)
+    means = torch.randn(7, 50, generator=generator)
+    log_variances = torch.randn(7, 50, generator=generator) - 4
+    z = means[[0, 3, 3, 6]] + 0.1 * torch.randn(4, 50, generator=generator)
+    exact = Independent(Normal(means.double(), (0.5 * log_variances.double()).exp()), 1)
+    expected = MixtureSameFamily(Categorical(torch.ones(7)), exact).log_prob(z.double())
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        found = log_mixture(z, means, log_variances)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-3)
 
 
 def test_kl_of_the_prior_is_zero() -> None:
