@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from recsys_ae.histories import Histories
-from recsys_ae.models.base import ModelConfig
+from recsys_ae.models.base import Factors, ModelConfig, products
 from recsys_ae.models.search import Choice, Search
 from recsys_ae.models.variational import Normal, VariationalAutoencoder, VariationalConfig, drawn, normal
 from recsys_ae.training.batches import Bags
@@ -135,4 +135,5 @@ class HVamp(VariationalAutoencoder):
         with torch.no_grad():
             h = self._hidden(p, self._first(p, self._bags(histories).normalised()))
             top = drawn(*self._normal(p, "top", h), generator)
-            return self._decode(torch.cat([top, drawn(*self._low(p, h, top), generator)], 1), None)
+            z = torch.cat([top, drawn(*self._low(p, h, top), generator)], 1)
+            return products(Factors(self.query(z), *self.head()))
