@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from recsys_ae.training.batches import Bags
 from recsys_ae.training.loss import Writer
 
-ROWS = 2**10  # of a weight converted at once: what stays in the cache
+ROWS = {"cpu": 2**11, "cuda": 2**20}  # of a weight's gradient computed at once in bfloat16: what stays in the cache; all
 
 
 class Scratch:
@@ -102,22 +102,22 @@ class _HeadLoss(torch.autograd.Function):
             logits = scratch.take("logits", (len(query), len(rows)), weight, dtype)
             torch.addmm(bias.to(dtype), narrowed, rows.T, out=logits)
             loss = write(logits)
-        ctx.given, ctx.held = (query.dtype, weight, scratch), (narrowed, rows, logits)
+        ctx.given, ctx.held = (query.dtype, weight), (narrowed, rows, logits)
         return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None, None, None]:
-        (dtype, weight, scratch), (query, rows, gradient) = ctx.given, ctx.held  # gradient (B, I)
+        (dtype, weight), (query, rows, gradient) = ctx.given, ctx.held  # gradient (B, I)
         if grad.device.type != "cpu" or float(grad) != 1:  # asking a GPU would wait for it
             gradient.mul_(grad)
         into = gradient_of(weight)[:, : rows.shape[1]] if weight.requires_grad else None
         if into is not None and rows.dtype == weight.dtype:
             torch.addmm(into, gradient.T, query, out=into)
         elif into is not None:
-            product = torch.mm(gradient.T, query, out=scratch.take("product", (len(rows), rows.shape[1]), weight, rows.dtype))
-            for part, narrow in zip(torch.split(into, ROWS), torch.split(product, ROWS), strict=True):
-                part += narrow.to(part.dtype)
+            size = ROWS[weight.device.type]
+            for part, columns in zip(torch.split(into, size), torch.split(gradient, size, 1), strict=True):
+                part += torch.mm(columns.T, query).to(part.dtype)
         of_query = (gradient @ rows).to(dtype) if ctx.needs_input_grad[0] else None
         of_bias = gradient.sum(0, dtype=weight.dtype) if ctx.needs_input_grad[2] else None
         return of_query, None, of_bias, None, None

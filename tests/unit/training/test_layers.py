@@ -9,7 +9,7 @@ from recsys_ae.training.layers import Scratch, bag_sum, gradient_of, head_loss
 from recsys_ae.training.loss import multinomial
 from tests.worlds import ragged
 
-N_ITEMS = 3_000  # more than layers.ROWS
+N_ITEMS = 3_000  # more than one block of layers.ROWS
 
 
 def bags(n: int = 12) -> Bags:
