@@ -7,6 +7,7 @@ from recsys_ae.models.bpr import BPR
 from recsys_ae.models.cdae import CDAE
 from recsys_ae.models.ease import EASE
 from recsys_ae.models.edlae import EDLAE
+from recsys_ae.models.elsa import ELSA
 from recsys_ae.models.ensemble import Ensemble
 from recsys_ae.models.h_vamp import HVamp
 from recsys_ae.models.item_knn import ItemKNN
@@ -29,6 +30,7 @@ MODELS: dict[str, type[Recommender]] = {
     "ease": EASE,
     "edlae": EDLAE,
     "sparse_ease": SparseEASE,
+    "elsa": ELSA,
     "autorec": AutoRec,
     "cdae": CDAE,
     "mult_dae": MultDAE,

@@ -125,7 +125,7 @@ class Autoencoder(LatentRecommender):
         parameters = self._initial(generator) if run.initial is None else self._copied(run.initial, device)
 
         def validate(parameters: dict[str, Tensor]) -> float:
-            judged = type(self)(self.config, self.n_items).restore({n: t.detach() for n, t in parameters.items()})
+            judged = type(self)(self.config, self.n_items).restore(self._finished(parameters))
             return mean_metric(judged, cast(Holdout, validation), run.metric)
 
         record = loop.train(
@@ -139,8 +139,12 @@ class Autoencoder(LatentRecommender):
             self._run_key(validation, run),
             self._passes,
         )
-        self._tensors, self._scratch = parameters, Scratch()
+        self._tensors, self._scratch = self._finished(parameters), Scratch()
         return record
+
+    def _finished(self, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What is scored with and saved, of what is trained."""
+        return {name: tensor.detach() for name, tensor in parameters.items()}
 
     def _run_key(self, validation: Holdout | None, run: RunContext) -> str:
         """What a checkpoint must share with this run, beside the training rows and what the loop itself knows."""

@@ -5,12 +5,14 @@ import pytest
 import torch
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
+from torch.nn import functional as F
 
 from recsys_ae import Histories
 from recsys_ae.training.batches import Bags, DeviceHistories
 from recsys_ae.training.loss import (
     BLOCK,
     Writer,
+    cosine,
     focal,
     kl_of_normals,
     kl_to_standard_normal,
@@ -180,3 +182,19 @@ def test_the_mixture_equals_torch_distributions_under_autocast_too(bfloat16: boo
 
 def test_kl_of_the_prior_is_zero() -> None:
     assert kl_to_standard_normal(torch.zeros(4, 3), torch.zeros(4, 3)).tolist() == [0, 0, 0]
+
+
+def test_cosine_loss_and_gradient_equal_those_of_dense_rows() -> None:
+    ours, reference = logits(torch.float64), logits(torch.float64)
+    x = torch.from_numpy(HISTORIES.matrix.toarray()).double()
+    met = x.sum(1) > 0
+    found = of_logits(ours.clone(), cosine(bags(torch.float64)))
+    distances = (F.normalize(x) - F.normalize(reference - x)).square().sum(1)
+    expected = torch.where(met, distances, 2.0).mean()  # an empty row has no direction
+    found.backward()
+    expected.backward()
+    torch.testing.assert_close(found, expected)
+    assert ours.grad is not None
+    assert reference.grad is not None
+    torch.testing.assert_close(ours.grad[met], reference.grad[met])
+    assert ours.grad.isfinite().all()
