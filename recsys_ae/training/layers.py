@@ -4,6 +4,7 @@ Both add to `weight.grad` themselves: what autograd would hand around is as larg
 """
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from recsys_ae.training.batches import Bags
 from recsys_ae.training.loss import Writer
 
-ROWS = {"cpu": 2**11, "cuda": 2**20}  # of a weight's gradient computed at once in bfloat16: what stays in the cache; all
+ROWS = {"cpu": 2**11, "cuda": 2**20}  # items of the last layer worked on at once: what a cache holds; all
 
 
 class Scratch:
@@ -89,35 +90,43 @@ def head_loss(query: Tensor, weight: Tensor, bias: Tensor, write: Writer, scratc
 
 
 class _HeadLoss(torch.autograd.Function):
+    """By blocks of items: what is converted of the weight, and computed of its gradient, is used while it is in the cache."""
+
     @staticmethod
     def forward(ctx: Any, query: Tensor, weight: Tensor, bias: Tensor, write: Writer, scratch: Scratch) -> Tensor:
         device = query.device.type
-        narrow = torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if narrow else weight.dtype
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         with torch.autocast(device, enabled=False):
-            rows = weight[:, : query.shape[1]]  # (I, H)
-            if narrow:
-                rows = scratch.take("rows", (len(rows), rows.shape[1]), weight, dtype).copy_(rows)
-            narrowed = query.to(dtype)
-            logits = scratch.take("logits", (len(query), len(rows)), weight, dtype)
-            torch.addmm(bias.to(dtype), narrowed, rows.T, out=logits)
+            narrow = query.to(dtype)
+            logits = scratch.take("logits", (len(query), len(weight)), weight, dtype)
+            for items in _blocks_of(weight):
+                rows = weight[items, : query.shape[1]].to(dtype)
+                torch.addmm(bias[items].to(dtype), narrow, rows.T, out=logits[:, items])
             loss = write(logits)
-        ctx.given, ctx.held = (query.dtype, weight), (narrowed, rows, logits)
+        ctx.given, ctx.held = (query.dtype, weight), (narrow, logits)
         return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None, None, None]:
-        (dtype, weight), (query, rows, gradient) = ctx.given, ctx.held  # gradient (B, I)
+        (dtype, weight), (query, gradient) = ctx.given, ctx.held  # gradient (B, I)
         if grad.device.type != "cpu" or float(grad) != 1:  # asking a GPU would wait for it
             gradient.mul_(grad)
-        into = gradient_of(weight)[:, : rows.shape[1]] if weight.requires_grad else None
-        if into is not None and rows.dtype == weight.dtype:
-            torch.addmm(into, gradient.T, query, out=into)
-        elif into is not None:
-            size = ROWS[weight.device.type]
-            for part, columns in zip(torch.split(into, size), torch.split(gradient, size, 1), strict=True):
-                part += torch.mm(columns.T, query).to(part.dtype)
-        of_query = (gradient @ rows).to(dtype) if ctx.needs_input_grad[0] else None
-        of_bias = gradient.sum(0, dtype=weight.dtype) if ctx.needs_input_grad[2] else None
-        return of_query, None, of_bias, None, None
+        width = query.shape[1]
+        into = gradient_of(weight) if weight.requires_grad else None
+        of_query = torch.zeros(query.shape, dtype=weight.dtype, device=query.device) if ctx.needs_input_grad[0] else None
+        of_bias = torch.empty(len(weight), dtype=weight.dtype, device=query.device) if ctx.needs_input_grad[2] else None
+        for items in _blocks_of(weight):
+            part = gradient[:, items]
+            if into is not None:
+                into[items, :width] += torch.mm(part.T, query).to(weight.dtype)
+            if of_query is not None:
+                of_query += torch.mm(part, weight[items, :width].to(query.dtype)).to(weight.dtype)
+            if of_bias is not None:
+                of_bias[items] = part.sum(0, dtype=weight.dtype)
+        return None if of_query is None else of_query.to(dtype), None, of_bias, None, None
+
+
+def _blocks_of(weight: Tensor) -> Iterator[slice]:
+    size = ROWS[weight.device.type]
+    return (slice(start, start + size) for start in range(0, len(weight), size))
