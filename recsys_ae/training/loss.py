@@ -19,7 +19,7 @@ Writer: TypeAlias = Callable[[Tensor], Tensor]
 """Logits (B, I) float32 or bfloat16, not recorded by autograd, become the gradient of a loss; returns that loss, a scalar."""
 
 EXCLUDED = -1e30  # a logit of probability 0; finite, so that 0 times it is 0
-BLOCK = {"cpu": 2**20, "cuda": 2**28}  # logits worked on at once: what a cache holds; what memory has to spare
+BLOCK = {"cpu": 2**19, "cuda": 2**28}  # logits worked on at once: what a cache holds; what memory has to spare
 
 
 def _blocks(logits: Tensor) -> Iterator[tuple[slice, Tensor]]:
