@@ -26,7 +26,8 @@ from benchmarks.compare import Comparison, answer, in_turn, median, report, run_
 from benchmarks.quality import BENCHMARKS
 from recsys_ae.histories import Histories
 from recsys_ae.models import MODELS, ModelConfig
-from recsys_ae.models.base import FactorRecommender, Factors
+from recsys_ae.models.base import FactorRecommender
+from recsys_ae.products import Factors
 from recsys_ae.ranking import rank_top_k
 from recsys_ae.training import FitRecord, RunContext
 

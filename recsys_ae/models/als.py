@@ -8,8 +8,9 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recsys_ae.histories import Histories
-from recsys_ae.models.base import DirectRecommender, FactorRecommender, Factors, ModelConfig
+from recsys_ae.models.base import DirectRecommender, FactorRecommender, ModelConfig
 from recsys_ae.models.search import Search
+from recsys_ae.products import Factors
 
 
 class ALSConfig(ModelConfig):

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from recsys_ae.errors import NotFittedError, WidthError
 from recsys_ae.histories import Histories, Holdout
+from recsys_ae.products import Factors, products
 from recsys_ae.training.batches import Bags, DeviceHistories
-from recsys_ae.training.device import dense_product, resolve_device
+from recsys_ae.training.device import resolve_device
 from recsys_ae.training.run import FitRecord, RunContext
 
 
@@ -20,14 +21,6 @@ class ModelConfig(BaseModel):
     """Hyperparameters of a model: each on one line, frozen, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Factors(NamedTuple):
-    """Scores as inner products, queries @ weight.T + bias: queries (B, H), weight (I, H), bias (I,), all float32."""
-
-    queries: Tensor
-    weight: Tensor
-    bias: Tensor | None = None
 
 
 class Recommender(ABC):
@@ -60,6 +53,19 @@ class Recommender(ABC):
         self._require_width(histories)
         with torch.no_grad():
             return self._score(histories, items)
+
+    def factors(self, histories: Histories) -> Factors | None:
+        """The scores of histories (B, I) as inner products, where they are; weight and bias are the same for all histories.
+
+        Raises what `score` raises.
+        """
+        self._require_fitted()
+        self._require_width(histories)
+        with torch.no_grad():
+            return self._factors(histories)
+
+    def _factors(self, histories: Histories) -> Factors | None:
+        return None
 
     def tensors(self) -> dict[str, Tensor]:
         """All that must be saved, by name. Nothing has a user axis. Raises NotFittedError."""
@@ -110,16 +116,6 @@ class FactorRecommender(Recommender):
 
     def _score(self, histories: Histories, items: Tensor | None) -> Tensor:
         return products(self._factors(histories), items)
-
-
-def products(factors: Factors, items: Tensor | None = None) -> Tensor:
-    """The scores (B, I), or (B, J) of the columns `items` (J,)."""
-    queries, weight, bias = factors
-    if items is not None:
-        items = items.to(weight.device)
-        weight, bias = weight[items], None if bias is None else bias[items]
-    scores = dense_product(queries, weight)
-    return scores if bias is None else scores.add_(bias)
 
 
 class DirectRecommender(Recommender):

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recsys_ae.histories import Histories
-from recsys_ae.models.base import DirectRecommender, FactorRecommender, Factors, ModelConfig
+from recsys_ae.models.base import DirectRecommender, FactorRecommender, ModelConfig
 from recsys_ae.models.search import Search
+from recsys_ae.products import Factors
 from recsys_ae.training.batches import Bags, DeviceHistories
 
 

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from recsys_ae.evaluation import parse_metric
 from recsys_ae.histories import Histories, Holdout
+from recsys_ae.masks import mask_
 from recsys_ae.metrics import METRICS
 from recsys_ae.models.base import ModelConfig, Recommender
 from recsys_ae.models.search import Choice
-from recsys_ae.ranking import mask_, top_k
+from recsys_ae.top_k import top_k
 from recsys_ae.training.device import resolve_device
 from recsys_ae.training.run import FitRecord, RunContext
 

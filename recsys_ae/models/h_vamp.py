@@ -9,9 +9,10 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from recsys_ae.histories import Histories
-from recsys_ae.models.base import Factors, ModelConfig, products
+from recsys_ae.models.base import ModelConfig
 from recsys_ae.models.search import Choice, Search
 from recsys_ae.models.variational import Normal, VariationalAutoencoder, VariationalConfig, drawn, normal
+from recsys_ae.products import Factors, products
 from recsys_ae.training.batches import Bags
 from recsys_ae.training.loss import kl_of_normals, log_mixture, log_normal
 

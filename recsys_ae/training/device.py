@@ -4,10 +4,8 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from recsys_ae.errors import ConfigError
 from recsys_ae.training.run import Device, Precision
@@ -36,23 +34,6 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
     if precision == "auto":
         return torch.bfloat16 if bfloat16_speedup(device.type) >= WORTHWHILE else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
-
-
-def dense_product(left: Tensor, right: Tensor) -> Tensor:
-    """left (B, H) times right (I, H) transposed, (B, I), in the precision they have, without recording gradients."""
-    if left.device.type == "cpu" and left.dtype == right.dtype == torch.float32 and numpy_is_faster():
-        return torch.from_numpy(left.detach().numpy() @ right.detach().numpy().T)
-    return (left @ right.T).detach()
-
-
-@lru_cache(maxsize=1)
-def numpy_is_faster() -> bool:
-    """Whether numpy's float32 products are: those of MKL, which torch calls, take up to twice OpenBLAS' time on AMD's CPUs.
-
-    A fact, not a measurement: two processes that score the same history must come to the same bits.
-    """
-    facts = Path("/proc/cpuinfo")
-    return bool(torch.backends.mkl.is_available()) and facts.exists() and "AuthenticAMD" in facts.read_text()  # type: ignore[no-untyped-call]
 
 
 def _median_seconds(work: Callable[[], object], device: torch.device | None = None) -> float:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from recsys_ae import MODELS, Holdout, evaluate
-from recsys_ae.ranking import top_k
+from recsys_ae.top_k import top_k
 from tests.worlds import N_ITEMS, cpu, fitted, ragged, small_config, tastes
 
 pytestmark = [

@@ -31,10 +31,11 @@ from recsys_ae import given as given_split
 from recsys_ae.cleaning import clean
 from recsys_ae.errors import DataError, LogError
 from recsys_ae.events import RawEvent, history_of
+from recsys_ae.masks import mask_
 from recsys_ae.metrics import METRICS
-from recsys_ae.ranking import mask_, top_k
 from recsys_ae.sources import TableSource, connection
 from recsys_ae.staging import stage
+from recsys_ae.top_k import top_k
 from tests.worlds import as_dataset, pairs, tastes
 
 few = settings(max_examples=40, derandomize=True, deadline=None)

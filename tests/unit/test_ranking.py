@@ -7,8 +7,10 @@ from torch import Tensor
 
 from recsys_ae import FitRecord, Histories, Holdout, IdMap, rank_top_k, similar_items
 from recsys_ae.errors import DataError
+from recsys_ae.masks import mask_
 from recsys_ae.models import ModelConfig, Recommender
-from recsys_ae.ranking import hits, mask_, top_k
+from recsys_ae.ranking import hits
+from recsys_ae.top_k import top_k
 from tests.worlds import ragged
 
 N_ITEMS = 30
