@@ -16,7 +16,7 @@ from recsys_ae.top_k import top_k
 if TYPE_CHECKING:
     from recsys_ae.models.base import Recommender
 
-SCORES_PER_BATCH = {"cpu": 2**22, "cuda": 2**27}  # of one block: 16 MiB, which a cache holds; 512 MiB
+SCORES_PER_BATCH = {"cpu": 2**24, "cuda": 2**27}  # of one block: 64 MiB, 512 MiB
 
 
 @dataclass(frozen=True, eq=False)
