@@ -47,8 +47,9 @@ class Member(BaseModel):
         """The model, unfitted. Raises ValueError for an unknown name or key."""
         from recsys_ae.models import MODELS  # which holds this model too
 
-        if self.name not in MODELS or self.name == "ensemble":
-            raise ValueError(f"member {self.name!r} is unknown; expected one of {', '.join(MODELS)}, and no ensemble")
+        known = [name for name in MODELS if MODELS[name] is not Ensemble]
+        if self.name not in known:
+            raise ValueError(f"member {self.name!r} is unknown; expected one of {', '.join(known)}")
         return MODELS[self.name](MODELS[self.name].Config(**(self.model_extra or {})), n_items)
 
 

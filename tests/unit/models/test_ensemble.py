@@ -103,7 +103,7 @@ def test_a_refit_keeps_weights_and_epochs() -> None:
     ("members", "message"),
     [
         ([{"name": "eaze"}], "member 'eaze' is unknown; expected one of popularity"),
-        ([{"name": "ensemble"}], "no ensemble"),
+        ([{"name": "ensemble"}], "member 'ensemble' is unknown"),
         ([{"name": "ease", "lambda": 3}], "lambda"),
         ([], "at least 1 item"),
     ],
