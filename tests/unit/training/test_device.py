@@ -38,3 +38,10 @@ def test_measuring_leaves_the_global_rng_untouched() -> None:
     before = torch.get_rng_state()
     assert device.bfloat16_speedup("cpu") > 0
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_measuring_puts_the_number_of_threads_back() -> None:
+    threads = torch.get_num_threads()
+    device.bfloat16_speedup.cache_clear()
+    assert device.bfloat16_speedup("cpu") > 0
+    assert torch.get_num_threads() == threads
