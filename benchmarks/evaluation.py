@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from scipy.sparse import csr_array, load_npz, save_npz
+from threadpoolctl import threadpool_limits
 
 from benchmarks.ceiling import ceiling, ranking_floor
 from benchmarks.compare import Comparison, answer, in_turn, median, report, run_side, side
@@ -92,6 +93,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, help="the first ones alone: a trial, not written")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    threadpool_limits(arguments.threads, "blas")
     split = BENCHMARKS["gowalla"].read(arguments.data)[1](SEED)
     some, items = slice(arguments.users), split.test.n_items
     model = MODELS["mult_dae"](MODELS["mult_dae"].Config(latent=WIDTH), items)

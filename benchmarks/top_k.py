@@ -113,6 +113,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, help="the first ones alone: a trial, not written")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    threadpool_limits(arguments.threads, "blas")
     histories = BENCHMARKS["gowalla"].read(arguments.data)[0].histories.take(slice(arguments.users))
     als = MODELS["als"](MODELS["als"].Config(**ALS), histories.n_items)
     als.fit(histories, validation=None, run=RunContext(seed=SEED, device="cpu"))

@@ -135,7 +135,8 @@ def _metrics(found: Evaluation) -> dict[str, Any]:
 
 def _cost(windows: Sequence[Judged], found: Evaluation) -> dict[str, Any]:
     training = sum(judged.record.seconds.get("training", judged.fit_seconds) for judged in windows)
-    trained = sum(judged.train_users * max(judged.record.epochs, 1) for judged in windows)
+    fits = [(judged.train_users, fit) for judged in windows for fit in judged.record.members or [judged.record]]
+    trained = sum(users * max(fit.epochs, 1) for users, fit in fits)
     parts = windows[-1].record.seconds
     return {
         "fit_seconds": sum(judged.fit_seconds for judged in windows),

@@ -20,12 +20,11 @@ ROUNDING = 1e-5  # of |query| |item|, more than a float32 product is ever wrong 
 
 @dataclass(frozen=True)
 class _Sorted:
-    """The catalogue with the items first that can score highest: weight (I, H), bias (I,), and chunks of `size`."""
+    """The catalogue with the items first that can score highest, in chunks of `size`."""
 
     order: Tensor  # (I,) columns
     place: Tensor  # (I,) its inverse
-    weight: Tensor
-    bias: Tensor
+    bias: Tensor  # (I,) in that order
     size: int
     longest: Tensor  # (CHUNKS,) |weight|
     highest: Tensor  # (CHUNKS,) bias
@@ -41,6 +40,7 @@ class PrunedProducts:
         self._k = k
         self._useful = True
         self._sorted: _Sorted | None = None
+        self._weight: Tensor | None = None  # (I, H) in that order, once it has proved useful
 
     def pays(self, rows: Histories) -> bool:
         """Whether to try, for these rows: many, of a large catalogue, after batches of which much was skipped."""
@@ -59,7 +59,7 @@ class PrunedProducts:
         hidden = _Hidden(items, left_out, banned)
         first = slice(0, FIRST * items.size)
         everyone = torch.arange(len(queries), device=queries.device)
-        scores = hidden.masked_(self._scores(queries, first), everyone, first)
+        scores = hidden.masked_(self._scores(factors, queries, first), everyone, first)
         rows, places, failed, bound = contenders(scores, k)
         values = scores[rows, places]
         length = queries.norm(dim=1, keepdim=True)
@@ -70,7 +70,7 @@ class PrunedProducts:
         for chunk in active.any(0).nonzero()[:, 0].tolist():
             some = active[:, chunk].nonzero()[:, 0]
             columns = slice(chunk * items.size, (chunk + 1) * items.size)
-            scores = hidden.masked_(self._scores(queries[some], columns), some, columns)
+            scores = hidden.masked_(self._scores(factors, queries[some], columns), some, columns)
             rows, places, crowded = reaching(scores, bound[some], MOST * k)
             failed[some] |= crowded
             found.append((some[rows], places + columns.start, scores[rows, places]))
@@ -87,11 +87,14 @@ class PrunedProducts:
             best[which], columns_found[which] = top_k(masked_(whole, [h.take(own) for h in left_out], banned), k)
         computed = (FIRST + float(active.float().sum(1).mean())) / CHUNKS + float(failed.float().mean())
         self._useful = computed <= 1 - WORTH_SKIPPING
+        if self._useful and self._weight is None:
+            self._weight = factors.weight[items.order]
         return best, columns_found
 
-    def _scores(self, queries: Tensor, columns: slice) -> Tensor:
+    def _scores(self, factors: Factors, queries: Tensor, places: slice) -> Tensor:
         assert self._sorted is not None
-        return dense_product(queries, self._sorted.weight[columns]).add_(self._sorted.bias[columns])
+        weight = factors.weight[self._sorted.order[places]] if self._weight is None else self._weight[places]
+        return dense_product(queries, weight).add_(self._sorted.bias[places])
 
 
 def _by_reach(factors: Factors) -> _Sorted:
@@ -105,7 +108,7 @@ def _by_reach(factors: Factors) -> _Sorted:
     size = -(-len(order) // CHUNKS)
     lengths, bias = lengths[order], bias[order]
     longest, highest = (torch.stack([part.amax() for part in torch.split(of, size)]) for of in (lengths, bias))
-    return _Sorted(order, place, weight[order], bias, size, longest, highest)
+    return _Sorted(order, place, bias, size, longest, highest)
 
 
 class _Hidden:

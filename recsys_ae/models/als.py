@@ -12,6 +12,8 @@ from recsys_ae.models.base import DirectRecommender, FactorRecommender, ModelCon
 from recsys_ae.models.search import Search
 from recsys_ae.products import Factors
 
+SYSTEMS = 2**23  # entries of the users' systems that are solved at once: 32 MiB
+
 
 class ALSConfig(ModelConfig):
     """implicit's names in our spelling."""
@@ -57,15 +59,17 @@ class ALS(FactorRecommender, DirectRecommender):
         factors = self._tensors["item_factors"]
         width = factors.shape[1]
         base = factors.T @ factors + self.config.regularisation * torch.eye(width, device=factors.device)
-        bags = self._bags(histories)
-        confidence = self.config.alpha * bags.weights
-        systems, targets = base.repeat(len(bags), 1, 1), factors.new_zeros(len(bags), width)  # (B, F, F), (B, F)
-        bounds = [*bags.offsets.tolist(), len(bags.columns)]
-        for row, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
-            own, c = factors[bags.columns[start:stop]], confidence[start:stop, None]
-            systems[row].addmm_((own * (c - 1)).T, own)
-            targets[row] = (own * c).sum(0)
-        return torch.linalg.solve(systems, targets)
+        found = [factors.new_zeros(0, width)]
+        for bags in self._bags(histories).batches(max(1, SYSTEMS // width**2)):
+            confidence = self.config.alpha * bags.weights
+            systems, targets = base.repeat(len(bags), 1, 1), factors.new_zeros(len(bags), width)  # (B, F, F), (B, F)
+            bounds = [*bags.offsets.tolist(), len(bags.columns)]
+            for row, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+                own, c = factors[bags.columns[start:stop]], confidence[start:stop, None]
+                systems[row].addmm_((own * (c - 1)).T, own)
+                targets[row] = (own * c).sum(0)
+            found.append(torch.linalg.solve(systems, targets))
+        return torch.cat(found)
 
     def layout(self) -> dict[str, int | None]:
         return {"item_factors": 0}

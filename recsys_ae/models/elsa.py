@@ -29,7 +29,8 @@ class ELSAConfig(AutoencoderConfig):
 
 
 class ELSA(Autoencoder):
-    """scores = x A A', A (I, Z) with rows of length 1; loss: |x / |x| - y / |y||^2, y = x A A' - x (eq. 5).
+    """scores = x A A', A (I, Z) with rows of length 1; loss: |x / |x| - y / |y||^2, y = x A A' - x (eq. 5), where
+    dropout thins the x of y.
 
     Subtracting x takes an item's similarity with itself, which is 1, out of what predicts it; of the scores it would change
     those of the history alone. Rows are brought back to length 1 before every step, where the paper divides by it in the loss.
@@ -50,7 +51,7 @@ class ELSA(Autoencoder):
         with torch.no_grad():
             F.normalize(weight, out=weight)
         thinned = bags.reweighted(bags.weights * bags.kept(self.config.dropout, generator))
-        return head_loss(bag_sum(weight, thinned), weight, weight.new_zeros(len(weight)), cosine(bags), self._scratch)
+        return head_loss(bag_sum(weight, thinned), weight, weight.new_zeros(len(weight)), cosine(bags, thinned), self._scratch)
 
     def _finished(self, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: F.normalize(tensor.detach()) for name, tensor in parameters.items()}

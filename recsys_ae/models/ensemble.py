@@ -17,6 +17,7 @@ from recsys_ae.masks import mask_
 from recsys_ae.metrics import METRICS
 from recsys_ae.models.base import ModelConfig, Recommender
 from recsys_ae.models.search import Choice
+from recsys_ae.ranking import SCORES_PER_BATCH
 from recsys_ae.top_k import top_k
 from recsys_ae.training.device import resolve_device
 from recsys_ae.training.run import FitRecord, RunContext
@@ -97,7 +98,13 @@ class Ensemble(Recommender):
         for record in records:
             for part, spent in record.seconds.items():
                 seconds[part] = seconds.get(part, 0.0) + spent
-        return FitRecord(device=str(resolve_device(run.device)), weights=weights, members=records, seconds=seconds)
+        return FitRecord(
+            precision="bfloat16" if any(r.precision == "bfloat16" for r in records) else "float32",
+            device=str(resolve_device(run.device)),
+            weights=weights,
+            members=records,
+            seconds=seconds,
+        )
 
     def _fit(self, number: int, train: Histories, validation: Holdout | None, run: RunContext) -> FitRecord:
         prefix = f"members.{number}."
@@ -168,7 +175,8 @@ class _Judge:
         users = slice(0, USERS)
         fold_in, held_out = validation.fold_in.take(users), validation.held_out.take(users)
         self.counts = held_out.lengths
-        blocks = [slice(start, start + ROWS) for start in range(0, len(fold_in), ROWS)]
+        rows = max(1, min(ROWS, SCORES_PER_BATCH[members[0].device.type] // fold_in.n_items))
+        blocks = [slice(start, start + rows) for start in range(0, len(fold_in), rows)]
         parts = [_candidates(members, by, fold_in.take(b), held_out.take(b), validation.allow, self.k) for b in blocks]
         self.scores = torch.cat([scores for scores, _ in parts])  # (U, C, M)
         self.wanted = torch.cat([wanted for _, wanted in parts])  # (U, C)
@@ -203,6 +211,6 @@ def _candidates(
     found = scored[0].new_full((len(fold_in), len(members) * high, len(members)), NEVER)
     wanted = torch.zeros(found.shape[:2], dtype=torch.bool, device=found.device)
     found[rows, places] = torch.stack([scores[rows, columns] for scores in scored], 1)
-    targets = torch.from_numpy(held_out.matrix.toarray() > 0).to(found.device)
-    wanted[rows, places] = targets[rows, columns]
+    targets = torch.from_numpy(held_out.rows * held_out.n_items + held_out.items).to(found.device)
+    wanted[rows, places] = torch.isin(rows * held_out.n_items + columns, targets)
     return found, wanted

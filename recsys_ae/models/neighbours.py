@@ -25,7 +25,7 @@ def product(bags: Bags, rows: SparseRows, width: int) -> Tensor:
     for entries in torch.split(torch.arange(len(ends), device=ends.device), sizes.tolist()):
         terms = rows.batch(bags.columns[entries])
         left = entries[terms.rows]
-        found.index_add_(0, bags.rows[left] * width + terms.columns, bags.weights[left] * terms.weights)
+        found.index_add_(0, bags.rows[left].long() * width + terms.columns, bags.weights[left] * terms.weights)
     return found.view(len(bags), width)
 
 

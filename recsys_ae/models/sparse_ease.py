@@ -16,6 +16,7 @@ from recsys_ae.models.linear import LinearConfig
 from recsys_ae.models.neighbours import ItemNeighbours, scaled, strongest, without_diagonal
 from recsys_ae.models.search import Search
 
+ROWS = 1024  # of the item-item matrix looked at at once
 ENTRIES = 2**24  # of the small matrices inverted at once: 64 MiB
 
 
@@ -60,9 +61,12 @@ class SparseEASE(ItemNeighbours):
     def _nearest(self, gram: csr_array, diagonal: NDArray[np.float32]) -> csr_array:
         """Row j: the K items of the largest cosine with item j."""
         roots = np.sqrt(np.maximum(diagonal, 1e-12))
-        cosine = gram.data / roots[gram.indices]  # the other root is one number for the whole row
-        cosines = csr_array((cosine, gram.indices, gram.indptr), gram.shape)
-        return strongest(without_diagonal(cosines), self.config.neighbours)
+        blocks = []
+        for start in range(0, self.n_items, ROWS):
+            cosines = csr_array(gram[start : start + ROWS])
+            cosines.data /= roots[cosines.indices]  # the other root is one number for the whole row
+            blocks.append(strongest(without_diagonal(cosines, start), self.config.neighbours))
+        return csr_array(vstack(blocks))
 
 
 def _regressions(gram: csr_array, ridge: NDArray[np.float32], nearest: csr_array, items: NDArray[np.int64]) -> csr_array:

@@ -27,6 +27,7 @@ from recsys_ae.training.run import FitRecord, Progress, RunContext
 
 STEPS_PER_EPOCH = 50  # at least, with batch_size = "auto"
 LARGEST_BATCH = 500
+GATHERED = 64  # batches whose entries are put in order at once; all of an epoch would be the data a second time
 LEAST_STEPS = 500  # early stopping waits for so many
 
 
@@ -119,7 +120,7 @@ def train(
         parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
     best = {name: t.detach().clone() for name, t in parameters.items()} if validate else {}
-    run_key = f"{key} {digest_of_histories(histories)} {run.seed} {run.precision} {run.metric} {run.stop_after}"
+    run_key = f"{key} {digest_of_histories(histories)} {run.seed} {run.precision} {run.metric} {run.stop_after} {device.type}"
     if run.checkpoint_folder and (checkpoint := load_checkpoint(run.checkpoint_folder, run_key)):
         _resume(checkpoint, parameters, best, optimiser, generator, state)
     with state.timed("probing"):  # a resumed run stays with the precision that it found before
@@ -194,8 +195,9 @@ def _batches(
     for objective in walks:
         optimiser.zero_grad()  # to None, which is what the gradients of tensors that this walk detaches then stay
         order = users[torch.randperm(len(users), generator=generator, device=users.device)]
-        for bags in data.batch(order).batches(batch_size):
-            yield objective, bags
+        for rows in torch.split(order, GATHERED * batch_size) if len(order) else ():
+            for bags in data.batch(rows).batches(batch_size):
+                yield objective, bags
 
 
 def _exhausted(state: _State, patience: int, validated: bool) -> bool:

@@ -136,20 +136,24 @@ def _pointwise(
     return write
 
 
-def cosine(targets: Bags) -> Writer:
-    """Mean over the batch of |x / |x| - y / |y||^2 = 2 - 2 cos(x, y), y = logits - x (Vancura et al. 2022, eq. 5)."""
+def cosine(targets: Bags, shown: Bags) -> Writer:
+    """Mean over the batch of |x / |x| - y / |y||^2 = 2 - 2 cos(x, y), y = logits - shown (Vancura et al. 2022, eq. 5).
+
+    `shown` are the same entries as the targets, with the weights that the input had.
+    """
 
     def write(logits: Tensor) -> Tensor:
-        x = targets.weights
-        met = targets.row_sums(x * logits[targets.rows, targets.columns].to(x.dtype))  # (B,)
-        own = targets.row_sums(x.square())
+        x, s = targets.weights, shown.weights
+        at = logits[targets.rows, targets.columns].to(x.dtype)  # (N,)
+        product = targets.row_sums(x * (at - s))  # (B,) of x and y
+        length = targets.row_sums(x.square()).clamp_min(1e-12).sqrt()
         dense = torch.cat([part.square().sum(1) for _, part in _blocks(logits)])
-        product, length = met - own, own.clamp_min(1e-12).sqrt()
-        other = (dense - 2 * met + own).clamp_min(1e-12).sqrt()  # |y|
+        other = (dense + targets.row_sums(s * (s - 2 * at))).clamp_min(1e-12).sqrt()  # |y|
         share = 2 / (length * other * len(targets))
         along = share * product / other.square()
         logits.mul_(along[:, None])
-        logits[targets.rows, targets.columns] -= ((share + along)[targets.rows] * x).to(logits.dtype)
+        taken = share[targets.rows] * x + along[targets.rows] * s
+        logits[targets.rows, targets.columns] -= taken.to(logits.dtype)
         return (2 - 2 * product / (length * other)).mean()
 
     return write

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+import torch
 
 from recsys_ae import Histories
+from recsys_ae.models import als
 from tests.worlds import N_ITEMS, fitted, ragged, tastes
 
 
@@ -27,3 +29,10 @@ def test_only_item_factors_are_kept() -> None:
 
 def test_an_empty_history_scores_zero() -> None:
     assert (fitted("als", tastes()).score(Histories.from_rows([[]], N_ITEMS)) == 0).all()
+
+
+def test_how_many_users_are_folded_in_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fitted("als", tastes())
+    expected = model.score(tastes())
+    monkeypatch.setattr(als, "SYSTEMS", 1)
+    torch.testing.assert_close(model.score(tastes()), expected)

@@ -117,3 +117,12 @@ def test_a_wrong_member_is_named(members: list[dict[str, object]], message: str)
 def test_weights_must_fit_the_members(weights: tuple[float, ...]) -> None:
     with pytest.raises(ValidationError, match="expected 2, one a member, not all 0"):
         ensemble(weights=weights)
+
+
+def test_the_record_says_in_what_precision_the_members_were_trained() -> None:
+    members = [{"name": "ease"}, {"name": "mult_dae", "latent": 8, "epochs": 2, "batch_size": 10}]
+    for precision in ("float32", "bfloat16"):
+        model = Ensemble(EnsembleConfig(members=members), N_ITEMS)  # type: ignore[arg-type]
+        record = model.fit(tastes(), validation=None, run=cpu(precision=precision))
+        assert record.precision == precision
+        assert [m.epochs for m in record.members] == [0, 2]

@@ -377,3 +377,11 @@ def test_a_checkpoint_is_one_file_and_no_pickle(tmp_path: Path) -> None:
     (path,) = (tmp_path / "deep" / "folder").iterdir()
     assert path.suffix == ".safetensors"
     assert not path.read_bytes().startswith((b"\x80", b"PK"))
+
+
+@autoencoders
+def test_how_many_batches_are_put_in_order_at_once_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = fit(name, cpu())
+    for gathered in (1, 2):
+        monkeypatch.setattr(loop, "GATHERED", gathered)
+        assert_same_fit(fit(name, cpu()), expected)
