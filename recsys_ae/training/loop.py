@@ -27,7 +27,7 @@ from recsys_ae.training.run import FitRecord, Progress, RunContext
 
 STEPS_PER_EPOCH = 50  # at least, with batch_size = "auto"
 LARGEST_BATCH = 500
-GATHERED = 64  # batches whose entries are put in order at once; all of an epoch would be the data a second time
+GATHERED = 16  # batches whose entries are put in order at once; all of an epoch would be the data a second time
 LEAST_STEPS = 500  # early stopping waits for so many
 
 
