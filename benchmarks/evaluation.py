@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from scipy.sparse import csr_array, load_npz, save_npz
-from threadpoolctl import threadpool_limits
 
 from benchmarks.ceiling import ceiling, ranking_floor
 from benchmarks.compare import Comparison, answer, in_turn, median, report, run_side, side
@@ -28,6 +27,7 @@ from recsys_ae.evaluation import evaluate
 from recsys_ae.histories import Histories, Holdout
 from recsys_ae.ids import IdMap
 from recsys_ae.models import MODELS, Recommender
+from recsys_ae.products import limit_threads
 from recsys_ae.training import RunContext
 
 KS = (10, 20, 50, 100)
@@ -92,8 +92,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--users", type=int, help="the first ones alone: a trial, not written")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    threadpool_limits(arguments.threads, "blas")
+    limit_threads(arguments.threads)
     split = BENCHMARKS["gowalla"].read(arguments.data)[1](SEED)
     some, items = slice(arguments.users), split.test.n_items
     model = MODELS["mult_dae"](MODELS["mult_dae"].Config(latent=WIDTH), items)

@@ -27,7 +27,7 @@ from benchmarks.quality import BENCHMARKS
 from recsys_ae.histories import Histories
 from recsys_ae.models import MODELS, ModelConfig
 from recsys_ae.models.base import FactorRecommender
-from recsys_ae.products import Factors
+from recsys_ae.products import Factors, limit_threads
 from recsys_ae.ranking import rank_top_k
 from recsys_ae.training import FitRecord, RunContext
 
@@ -112,8 +112,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--users", type=int, help="the first ones alone: a trial, not written")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    threadpool_limits(arguments.threads, "blas")
+    limit_threads(arguments.threads)
     histories = BENCHMARKS["gowalla"].read(arguments.data)[0].histories.take(slice(arguments.users))
     als = MODELS["als"](MODELS["als"].Config(**ALS), histories.n_items)
     als.fit(histories, validation=None, run=RunContext(seed=SEED, device="cpu"))

@@ -33,6 +33,14 @@ def dense_product(left: Tensor, right: Tensor) -> Tensor:
     return (left @ right.T).detach()
 
 
+def limit_threads(threads: int) -> None:
+    """How many threads a product takes, of torch and of numpy's BLAS, which torch's own limit does not reach."""
+    from threadpoolctl import threadpool_limits  # absent where models are only trained
+
+    torch.set_num_threads(threads)
+    threadpool_limits(threads, "blas")
+
+
 @lru_cache(maxsize=1)
 def numpy_is_faster() -> bool:
     """Whether numpy's float32 products are: those of MKL, which torch calls, take up to twice OpenBLAS' time on AMD's CPUs.

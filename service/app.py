@@ -10,14 +10,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-import torch
 import uvicorn
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from threadpoolctl import threadpool_limits
 
 from recsys_ae import __version__
+from recsys_ae.products import limit_threads
 from service import problems
 from service.engine import Engine
 from service.routes import health, router
@@ -114,9 +113,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # Threads of the engine times threads of torch within each: as many as there are cores.
-    threads = max(1, (os.cpu_count() or 1) // settings.threads)
-    torch.set_num_threads(threads)
-    threadpool_limits(threads, "blas")  # of numpy's products, which torch's limit does not reach
+    limit_threads(max(1, (os.cpu_count() or 1) // settings.threads))
     with _listening(host, port) as listener:
         app = create_app(settings)
         config = uvicorn.Config(

@@ -130,14 +130,13 @@ class Autoencoder(LatentRecommender):
 
         record = loop.train(
             parameters,
-            self._objective,
+            self._passes,
             train,
             validate if validation is not None and len(validation) else None,
             self.config,
             run,
             generator,
             self._run_key(validation, run),
-            self._passes,
         )
         self._tensors, self._scratch = self._finished(parameters), Scratch()
         return record

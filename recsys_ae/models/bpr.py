@@ -7,13 +7,13 @@ import torch
 from pydantic import Field, PositiveInt
 from scipy.sparse import csr_matrix
 from torch import Tensor
-from torch.nn import functional as F
 
 from recsys_ae.histories import Histories
 from recsys_ae.models.base import DirectRecommender, FactorRecommender, ModelConfig
 from recsys_ae.models.search import Search
 from recsys_ae.products import Factors
 from recsys_ae.training.batches import Bags, DeviceHistories
+from recsys_ae.training.layers import bag_sum
 
 
 class BPRConfig(ModelConfig):
@@ -71,4 +71,4 @@ def mean_factors(bags: Bags, factors: Tensor) -> Tensor:
     """The mean of the factors (I, F) of each row's items, weighted, (B, F); 0 for an empty row."""
     totals = bags.row_sums(bags.weights)
     shares = bags.weights / totals[bags.rows]
-    return F.embedding_bag(bags.columns, factors, bags.offsets, mode="sum", per_sample_weights=shares)
+    return bag_sum(factors, bags.reweighted(shares))

@@ -10,12 +10,12 @@ from pydantic import Field
 from scipy.linalg import lapack
 from scipy.sparse import csr_array
 from torch import Tensor
-from torch.nn import functional as F
 
 from recsys_ae.errors import ModelError
 from recsys_ae.histories import Histories
 from recsys_ae.models.base import DirectRecommender, ModelConfig
 from recsys_ae.models.search import Search
+from recsys_ae.training.layers import bag_sum
 
 BLOCK = 1024  # rows of the item-item matrix worked on at once
 
@@ -34,7 +34,7 @@ class DenseItemWeights(DirectRecommender):
         if items is not None:
             weights = weights[:, items.to(weights.device)]
         bags = self._bags(histories)
-        return F.embedding_bag(bags.columns, weights, bags.offsets, mode="sum", per_sample_weights=bags.weights)
+        return bag_sum(weights, bags)
 
     def layout(self) -> dict[str, int | None]:
         return {"weights": 0}

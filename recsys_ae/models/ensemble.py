@@ -13,7 +13,7 @@ from torch import Tensor
 
 from recsys_ae.evaluation import parse_metric
 from recsys_ae.histories import Histories, Holdout
-from recsys_ae.masks import mask_
+from recsys_ae.masks import masked_
 from recsys_ae.metrics import METRICS
 from recsys_ae.models.base import ModelConfig, Recommender
 from recsys_ae.models.search import Choice
@@ -107,13 +107,12 @@ class Ensemble(Recommender):
         )
 
     def _fit(self, number: int, train: Histories, validation: Holdout | None, run: RunContext) -> FitRecord:
-        prefix = f"members.{number}."
         found = run.found.members[number] if run.found else None
         own = replace(
             run,
             progress=None if run.progress is None else lambda p: run.progress(replace(p, validation=None)),  # type: ignore[misc]
             checkpoint_folder=run.checkpoint_folder and run.checkpoint_folder / f"member-{number}",
-            initial=run.initial and {n.removeprefix(prefix): t for n, t in run.initial.items() if n.startswith(prefix)},
+            initial=run.initial and _of_member(number, run.initial),
             stop_after=run.stop_after if found is None else found.best_epoch or None,
             found=found,
         )
@@ -122,8 +121,7 @@ class Ensemble(Recommender):
     def restore(self, tensors: Mapping[str, Tensor]) -> Self:
         super().restore(tensors)
         for number, member in enumerate(self._members):
-            prefix = f"members.{number}."
-            member.restore({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+            member.restore(_of_member(number, tensors))
         return self
 
     def layout(self) -> dict[str, int | None]:
@@ -139,6 +137,12 @@ class Ensemble(Recommender):
             if weight:
                 total += weight * comparable(member.score(histories), self.config.by)
         return total if items is None else total[:, items.to(total.device)]
+
+
+def _of_member(number: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """One member's tensors by its own names."""
+    prefix = f"members.{number}."
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def comparable(scores: Tensor, by: Literal["score", "rank"]) -> Tensor:
@@ -198,13 +202,10 @@ def _candidates(
     """Every member's comparable scores of the items that any member ranks high, (B, C, M), and which were held out (B, C)."""
     scored = [comparable(member.score(fold_in), by) for member in members]
     high = min(max(k, CANDIDATES), fold_in.n_items)
+    banned = None if allow is None else torch.from_numpy(~allow).to(scored[0].device)
     pool = torch.zeros_like(scored[0], dtype=torch.bool)
     for scores in scored:
-        eligible = scores.clone()
-        mask_(eligible, fold_in)
-        if allow is not None:
-            eligible[:, torch.from_numpy(~allow).to(eligible.device)] = -torch.inf
-        values, columns = eligible.topk(high)
+        values, columns = masked_(scores.clone(), [fold_in], banned).topk(high)
         pool.scatter_(1, columns, pool.gather(1, columns) | (values > -torch.inf))
     rows, columns = pool.nonzero(as_tuple=True)
     places = torch.arange(len(rows), device=rows.device) - (pool.sum(1).cumsum(0) - pool.sum(1))[rows]

@@ -85,32 +85,30 @@ class _State:
 
 def train(
     parameters: dict[str, Tensor],
-    objective: Objective,
+    passes: Passes,
     histories: Histories,
     validate: Callable[[dict[str, Tensor]], float] | None,
     settings: TrainingSettings,
     run: RunContext,
     generator: Generator,
     key: str,
-    passes: Passes | None = None,
 ) -> FitRecord:
     """Train `parameters` in place; they end as the best epoch's where there is validation, else as the last one's.
 
     Args:
         parameters: leaf tensors by name, on the device.
-        objective: loss of a batch; draws from the generator it is given and from no other.
+        passes: the objectives of an epoch; each draws from the generator it is given and from no other.
         histories: training rows (B, I); rows without interactions are left out.
         validate: mean validation metric of parameters, higher is better.
         generator: on the same device; shuffles rows and feeds the objective.
         key: names model and configuration; a checkpoint is resumed from only by the same key, data and seed.
-        passes: where an epoch is several walks over the rows, each with an objective of its own; else one with `objective`.
     """
     state = _State()
     device = generator.device
     data = DeviceHistories(histories, device)
     users = torch.from_numpy(histories.lengths.nonzero()[0]).to(device)
     batch_size = automatic_batch_size(len(users)) if settings.batch_size == "auto" else settings.batch_size
-    n_passes = len(passes(parameters)) if passes else 1
+    n_passes = len(passes(parameters))
     total_steps = max(1, settings.epochs * n_passes * math.ceil(len(users) / batch_size))
     last_epoch = settings.epochs if run.stop_after is None else min(settings.epochs, run.stop_after)
 
@@ -133,8 +131,7 @@ def train(
         while state.epoch < last_epoch and not _exhausted(state, settings.patience, validate is not None):
             with state.timed("training"):
                 loss_sum = torch.zeros((), device=device)
-                walks = passes(parameters) if passes else (objective,)
-                for objective, bags in _batches(data, users, batch_size, walks, optimiser, generator):
+                for objective, bags in _batches(data, users, batch_size, passes(parameters), optimiser, generator):
                     share = state.step / total_steps
                     for group in optimiser.param_groups:
                         group["lr"] = settings.learning_rate * _learning_rate_factor(settings.schedule, share)

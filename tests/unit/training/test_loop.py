@@ -121,14 +121,13 @@ def test_an_epoch_may_be_several_walks_each_with_its_own_objective() -> None:
     generator = torch.Generator().manual_seed(0)
     record = loop.train(
         parameters,
-        walk("never"),
+        passes,
         tastes(),
         None,
         settings,
         cpu(),
         generator,
         "key",
-        passes,
     )
     assert [(moving, n) for moving, n, _ in seen] == [(m, n) for m in ("one", "one", "two") for n in (10, 10, 3)] * 2
     before, after = (seen[i][2] for i in (0, 6))
