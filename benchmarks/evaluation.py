@@ -1,4 +1,4 @@
-"""evaluate() of a Mult-DAE of 512 on all Gowalla users beside a plain loop over batches with the same metrics.
+"""evaluate() of a Mult-DAE of 512 and of ALS of 64 on all Gowalla users beside a plain loop over batches with the same metrics.
 
     python -m benchmarks.evaluation --data FOLDER [--threads N] [--rounds N] [--users N]
 
@@ -28,11 +28,13 @@ from recsys_ae.histories import Histories, Holdout
 from recsys_ae.ids import IdMap
 from recsys_ae.models import MODELS, Recommender
 from recsys_ae.products import limit_threads
+from recsys_ae.split import Split
 from recsys_ae.training import RunContext
 
 KS = (10, 20, 50, 100)
-WIDTH, BATCH, SEED = 512, 500, 0
-FITTED = 2_000  # users: what a model takes to score does not depend on how well it was fitted
+BATCH, SEED = 500, 0
+# Fitted as they would be, but shorter: how much of the catalogue can be skipped depends on it.
+JUDGED: dict[str, tuple[int, dict[str, Any]]] = {"mult_dae": (512, {"latent": 512, "epochs": 8}), "als": (64, {"factors": 64})}
 
 
 def plain(model: Recommender, holdout: Holdout) -> dict[str, float]:
@@ -72,7 +74,8 @@ def judge(what: str, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """One side."""
     fold_in, held_out = (Histories.from_matrix(csr_array(load_npz(folder / f"{part}.npz"))) for part in ("fold_in", "held_out"))
     holdout = Holdout(IdMap.of(range(len(fold_in))), fold_in, held_out)
-    model = MODELS["mult_dae"](MODELS["mult_dae"].Config(latent=WIDTH), fold_in.n_items)
+    kind = MODELS[settings["model"]]
+    model = kind(kind.Config(**JUDGED[settings["model"]][1]), fold_in.n_items)
     model.restore(load_file(folder / "model.safetensors"))
     begin = time.perf_counter()
     means = plain(model, holdout) if what == "plain" else {n: s.mean for n, s in evaluate(model, holdout, KS).scores.items()}
@@ -85,7 +88,7 @@ SIDES = {"ours": partial(judge, "ours"), "plain": partial(judge, "plain")}
 
 
 def main() -> None:
-    """A model, both sides in turn, their means compared."""
+    """Each model by both sides, their means compared."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with Gowalla's train.parquet and test.parquet")
     parser.add_argument("--threads", type=int, default=1)
@@ -94,39 +97,42 @@ def main() -> None:
     arguments = parser.parse_args()
     limit_threads(arguments.threads)
     split = BENCHMARKS["gowalla"].read(arguments.data)[1](SEED)
-    some, items = slice(arguments.users), split.test.n_items
-    model = MODELS["mult_dae"](MODELS["mult_dae"].Config(latent=WIDTH), items)
-    fitted = split.train.histories.take(slice(FITTED))
-    model.fit(fitted, validation=None, run=RunContext(seed=SEED, device="cpu", stop_after=1))
+    some = slice(arguments.users)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        save_file(model.tensors(), folder / "model.safetensors")
         for part in ("fold_in", "held_out"):
-            save_npz(folder / f"{part}.npz", getattr(split.test, part).take(some).matrix, compressed=False)
-        settings = {"threads": arguments.threads}
-        runs = {s: partial(run_side, side("evaluation", s, folder, settings), arguments.threads) for s in SIDES}
-        limit = ceiling(1_000, WIDTH, items)
-        rounds = in_turn(runs, arguments.rounds)
-        mine, theirs = (json.loads((folder / f"{s}.json").read_text()) for s in SIDES)
-    comparison = Comparison(
-        "evaluate() on all Gowalla users, 512 wide",
-        "s",
-        median(rounds["ours"], "seconds"),
-        median(rounds["plain"], "seconds"),
-        0.5,
-    )
-    users = len(split.test.fold_in.take(some))
+            save_npz(Path(name) / f"{part}.npz", getattr(split.test, part).take(some).matrix, compressed=False)
+        compared = {model: compare(model, split, Path(name), arguments) for model in JUDGED}
     found = {
         "reference": "plain loop over batches",
         "seed": SEED,
-        "users": users,
-        "items": items,
+        "users": len(split.test.fold_in.take(some)),
+        "items": split.test.n_items,
+        "floor": compared["mult_dae"][1].pop("floor"),  # of the first comparison
+        "models": {model: facts for model, (_, facts) in compared.items()},
+    }
+    report("evaluation", arguments.threads, [one for one, _ in compared.values()], found, keep=arguments.users is None)
+
+
+def compare(model: str, split: Split, folder: Path, arguments: argparse.Namespace) -> tuple[Comparison, dict[str, Any]]:
+    """One model: both sides in turn, and what else is known of it."""
+    width, settings = JUDGED[model]
+    users, items = len(split.test.fold_in.take(slice(arguments.users))), split.test.n_items
+    fitted = MODELS[model](MODELS[model].Config(**settings), items)
+    fitted.fit(split.train.histories, validation=None, run=RunContext(seed=SEED, device="cpu"))
+    save_file(fitted.tensors(), folder / "model.safetensors")
+    about = {"threads": arguments.threads, "model": model}
+    runs = {s: partial(run_side, side("evaluation", s, folder, about), arguments.threads) for s in SIDES}
+    limit = ceiling(1_000, width, items)
+    rounds = in_turn(runs, arguments.rounds)
+    mine, theirs = (json.loads((folder / f"{s}.json").read_text()) for s in SIDES)
+    what = f"evaluate() on all Gowalla users, {model} {width} wide"
+    comparison = Comparison(what, "s", median(rounds["ours"], "seconds"), median(rounds["plain"], "seconds"), 0.5)
+    return comparison, {
         "largest_difference_of_means": max(abs(mine[name] - theirs[name]) for name in theirs),
         "ceiling": limit.as_json(),
-        "floor": ranking_floor(limit, users, items, WIDTH).reached(comparison.ours),
+        "floor": ranking_floor(limit, users, items, width).reached(comparison.ours),
         "rounds": rounds,
     }
-    report("evaluation", arguments.threads, [comparison], found, keep=arguments.users is None)
 
 
 if __name__ == "__main__":

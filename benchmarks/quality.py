@@ -1,4 +1,5 @@
-"""Every model with its defaults on one set; the entries merge into `results/quality_SET.json`, so models may run one by one.
+"""Every model with its defaults on one set; the entries merge into `results/quality_SET.json`, so models may run one by one,
+and so may their seeds.
 
     python -m benchmarks.quality SET [--data FOLDER] [--models NAME ...] [--seeds SEED ...] [--epochs N] [--note TEXT]
 
@@ -92,7 +93,7 @@ BENCHMARKS = {
     "gowalla": Benchmark(
         gowalla,
         f"given, refit on whole rows, early stopping on {EARLY_STOPPING_USERS} of the users",
-        (0,),
+        (0, 1, 2),
         GIVEN,
         # BARS' ItemCF, whose published figures are .1570 recall@20 and .1214 ndcg@20
         others={
@@ -158,11 +159,17 @@ def measure(benchmark: Benchmark, entry: str, splits: dict[int, Split], referenc
 
 
 def merge(path: Path, head: dict[str, Any], entry: str, found: dict[str, Any]) -> None:
-    """Put one entry into the set's file; the others stay. All of a file are of the same data and protocol."""
+    """Put one entry into the set's file; the others stay, and so do its other seeds if its configuration is the same.
+
+    All of a file are of the same data and protocol.
+    """
     content = json.loads(path.read_text()) if path.exists() else head | {"not_measured": {}, "entries": {}}
     for key, value in head.items():
         if content[key] != value:
             raise SystemExit(f"{path}: its {key} is {content[key]}, this run's {value}; remove the file to begin anew")
+    before = content["entries"].get(entry)
+    if before and before["config"] == found["config"]:
+        found = found | {"seeds": before["seeds"] | {str(seed): run for seed, run in found["seeds"].items()}}
     content["entries"][entry] = found
     content["not_measured"].pop(entry, None)
     write_json(path, content)

@@ -1,11 +1,21 @@
 """Scores as inner products: what they are made of, and the product itself by whoever is fast here."""
 
+import itertools
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+LEAST_WORK = 2**22  # multiplications that are worth a thread
 
 
 class Factors(NamedTuple):
@@ -29,8 +39,70 @@ def products(factors: Factors, items: Tensor | None = None) -> Tensor:
 def dense_product(left: Tensor, right: Tensor) -> Tensor:
     """left (B, H) times right (I, H) transposed, (B, I), in the precision they have, without recording gradients."""
     if left.device.type == "cpu" and left.dtype == right.dtype == torch.float32 and numpy_is_faster():
-        return torch.from_numpy(left.detach().numpy() @ right.detach().numpy().T)
+        return torch.from_numpy(numpy_product(left.detach().numpy(), right.detach().numpy()))
     return (left @ right.T).detach()
+
+
+def numpy_product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
+    """left (B, H) times right (I, H) transposed, (B, I), by as many threads as torch has, none of which is OpenBLAS' own.
+
+    Those go on spinning after a product, on the cores that torch's threads need for what comes next.
+    """
+    threads, controller = torch.get_num_threads(), _controller()
+    if threads == 1 or controller is None:
+        return left @ right.T
+    with _alone.of(controller):
+        if left.size * len(right) < threads * LEAST_WORK:
+            return left @ right.T
+        out = np.empty((len(left), len(right)), np.float32)
+        cut = [len(right) * part // threads for part in range(threads + 1)]
+        blocks = [slice(*ends) for ends in itertools.pairwise(cut)]
+        workers = _workers(os.getpid(), threads)
+        for done in [workers.submit(np.matmul, left, right[block].T, out=out[:, block]) for block in blocks]:
+            done.result()
+    return out
+
+
+class _OneThread:
+    """BLAS held to one thread while anyone multiplies; threads that do so at once share the limit."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._limit: Any = None
+
+    @contextmanager
+    def of(self, controller: Any) -> Iterator[None]:
+        with self._lock:
+            if not self._holders:
+                self._limit = controller.limit(limits=1, user_api="blas")
+            self._holders += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._holders -= 1
+                if not self._holders:
+                    self._limit.restore_original_limits()
+
+
+_alone = _OneThread()
+
+
+@lru_cache(maxsize=1)
+def _controller() -> Any:
+    """What sets BLAS' threads; None where models are only trained and threadpoolctl is absent."""
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return None
+    return ThreadpoolController()
+
+
+@lru_cache(maxsize=1)
+def _workers(process: int, threads: int) -> ThreadPoolExecutor:
+    """This process' own: threads do not survive a fork."""
+    return ThreadPoolExecutor(threads, thread_name_prefix=f"product-{process}")
 
 
 def limit_threads(threads: int) -> None:

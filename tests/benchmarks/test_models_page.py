@@ -82,12 +82,21 @@ def test_an_entry_of_other_settings_than_the_defaults_is_a_fault() -> None:
     ]
 
 
+def test_seeds_merge_while_the_configuration_is_the_same(tmp_path: Path) -> None:
+    path, head = tmp_path / "quality_some-set.json", {"set": "some-set"}
+    quality.merge(path, copy.deepcopy(head), "ease", {"config": {"a": 1}, "seeds": {0: "first"}})
+    quality.merge(path, copy.deepcopy(head), "ease", {"config": {"a": 1}, "seeds": {1: "second"}})
+    assert json.loads(path.read_text())["entries"]["ease"]["seeds"] == {"0": "first", "1": "second"}
+    quality.merge(path, copy.deepcopy(head), "ease", {"config": {"a": 2}, "seeds": {2: "third"}})
+    assert json.loads(path.read_text())["entries"]["ease"]["seeds"] == {"2": "third"}
+
+
 def test_entries_merge_and_other_data_are_refused(tmp_path: Path) -> None:
     path, head = tmp_path / "quality_some-set.json", {"set": "some-set", "data": {"digest": "one"}}
-    quality.merge(path, copy.deepcopy(head), "ease", {"seeds": {"0": 1}})
-    quality.merge(path, copy.deepcopy(head), "als", {"seeds": {"0": 2}})
-    quality.merge(path, copy.deepcopy(head), "ease", {"seeds": {"0": 3}})
+    quality.merge(path, copy.deepcopy(head), "ease", {"config": {"a": 1}, "seeds": {"0": 1}})
+    quality.merge(path, copy.deepcopy(head), "als", {"config": {}, "seeds": {"0": 2}})
+    quality.merge(path, copy.deepcopy(head), "ease", {"config": {"a": 2}, "seeds": {"0": 3}})
     content = json.loads(path.read_text())
-    assert content["entries"] == {"ease": {"seeds": {"0": 3}}, "als": {"seeds": {"0": 2}}}
+    assert content["entries"] == {"ease": {"config": {"a": 2}, "seeds": {"0": 3}}, "als": {"config": {}, "seeds": {"0": 2}}}
     with pytest.raises(SystemExit, match="begin anew"):
         quality.merge(path, {"set": "some-set", "data": {"digest": "other"}}, "als", {})
