@@ -1,27 +1,36 @@
 """evaluate(): a model against held-out users. Everything a report needs is in the Evaluation that comes back."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_ae.beyond import OVERALL, Catalogue, Lists, beyond
 from recsys_ae.errors import ConfigError, DataError
 from recsys_ae.histories import Holdout
-from recsys_ae.metrics import METRICS, coverage
-from recsys_ae.ranking import Ranking, hits, rank_top_k
+from recsys_ae.metrics import METRICS
+from recsys_ae.ranking import Ranking, hits, located, rank_top_k
 
 if TYPE_CHECKING:
     from recsys_ae.models.base import Recommender
 
 Z95 = 1.959963984540054  # the 97.5 % point of the standard normal
+CURVE = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1_000)
+"""Lengths of list at which curves are drawn, as far as lists go."""
+USERS_AT_ONCE = 32_768
+SHOWN = 20
+"""Items of each list that an Evaluation keeps."""
 
 
 class Score(NamedTuple):
-    """A mean over users with its standard error and normal 95 % interval; of coverage, one number of all lists, neither."""
+    """A mean over the users it is defined for, with its standard error and normal 95 % interval.
+
+    What is one number of all lists has neither.
+    """
 
     mean: float
     se: float | None
@@ -35,11 +44,20 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """One model on one holdout: per-user arrays (U,) by metric name, coverage by name, and seconds spent scoring."""
+    """One model on one holdout of U users with N held-out items.
+
+    per_user: by metric (U,), NaN where one is not defined for a user. overall: what is one number of all lists, by metric.
+    curves: by accuracy metric at each k of `curve_ks`, the number of users, the sum and the sum of squares, (3, C). lists: the
+    first items of each list (U, L), -1 where it is shorter. ranks: of each held-out item (N,), 0 where it is not listed.
+    """
 
     per_user: dict[str, NDArray[np.float64]]
-    coverage: dict[str, float]
+    overall: dict[str, float]
     score_seconds: float
+    curve_ks: tuple[int, ...] = ()
+    curves: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    lists: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 0), np.int32))
+    ranks: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
 
     @property
     def users(self) -> int:
@@ -48,50 +66,138 @@ class Evaluation:
 
     @cached_property
     def scores(self) -> dict[str, Score]:
-        """Each metric's mean, standard error, interval and number of users."""
+        """Each metric's mean, standard error, interval and number of users; those that are defined for nobody are left out."""
         found = {name: summarise(values) for name, values in self.per_user.items()}
-        return found | {name: Score(value, None, None, self.users) for name, value in self.coverage.items()}
+        found |= {name: Score(value, None, None, self.users) for name, value in self.overall.items()}
+        return {name: score for name, score in found.items() if score.users}
+
+    def curve(self, name: str) -> list[Score]:
+        """An accuracy metric at each of `curve_ks`."""
+        counts, total, squares = self.curves[name]
+        n = int(counts[0])
+        means = total / n
+        errors = np.sqrt(np.maximum(squares / n - means**2, 0) / max(n - 1, 1))
+        return [Score(m, e, (m - Z95 * e, m + Z95 * e), n) for m, e in zip(means.tolist(), errors.tolist(), strict=True)]
 
 
 def summarise(values: NDArray[np.float64]) -> Score:
-    """Mean of per-user values (U,), standard error (0 for a single user) and normal 95 % interval."""
+    """Mean of per-user values (U,), standard error (0 for a single user) and normal 95 % interval; NaN is left out."""
+    known = ~np.isnan(values)
+    if not known.all():
+        values = values[known]
+    if not len(values):
+        return Score(np.nan, None, None, 0)
     mean = float(values.mean())
     se = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
     return Score(mean, se, (mean - Z95 * se, mean + Z95 * se), len(values))
 
 
 def evaluate(
-    model: "Recommender", holdout: Holdout, ks: tuple[int, ...] = (10, 20, 50, 100), batch_size: int | None = None
+    model: "Recommender",
+    holdout: Holdout,
+    ks: tuple[int, ...] = (10, 20, 50, 100),
+    batch_size: int | None = None,
+    *,
+    catalogue: Catalogue | None = None,
+    keep: Callable[[slice, Lists], None] | None = None,
 ) -> Evaluation:
     """Rank all items for each held-out user from the fold-in alone, and judge the lists by every metric at every k.
 
-    Where the holdout has candidates, they alone are ranked.
+    Where the holdout has candidates, they alone are ranked. With a catalogue, metrics beyond accuracy come too. Users stream
+    by: no more than USERS_AT_ONCE whole lists are held, and `keep` is given each block's rows and lists (B, max(ks)).
 
     Raises DataError without users. The result does not depend on `batch_size`.
     """
-    begin = time.perf_counter()
-    ranking = rank_top_k(model, holdout.fold_in, max(ks), allow=holdout.allow, batch_size=batch_size)
-    seconds = time.perf_counter() - begin
-    return judge(ranking, holdout, ks, seconds)
+    tally = Tally(holdout, ks, catalogue)
+    seconds = 0.0
+    for start in range(0, len(holdout), USERS_AT_ONCE):
+        rows = slice(start, start + USERS_AT_ONCE)
+        begin = time.perf_counter()
+        ranking = rank_top_k(model, holdout.fold_in.take(rows), max(ks), allow=holdout.allow, batch_size=batch_size)
+        seconds += time.perf_counter() - begin
+        tally.add(rows, ranking.items)
+        if keep:
+            keep(rows, ranking.items)
+    return tally.evaluation(seconds)
 
 
-def judge(ranking: Ranking, holdout: Holdout, ks: tuple[int, ...], score_seconds: float = 0.0) -> Evaluation:
-    """Judge lists (U, K), K at least max(ks) or the catalogue, however they were made."""
-    if not len(holdout):
-        raise DataError("no held-out user to judge; expected at least one with a history and a target")
-    found, n_held_out = hits(ranking, holdout.held_out), holdout.held_out.lengths
-    per_user = {f"{name}@{k}": metric(found, n_held_out, k) for name, metric in METRICS.items() for k in sorted(ks)}
-    covered = {f"coverage@{k}": coverage(ranking.items, holdout.n_candidates, k) for k in sorted(ks)}
-    return Evaluation(per_user, covered, score_seconds)
+def judge(
+    ranking: Ranking, holdout: Holdout, ks: tuple[int, ...], score_seconds: float = 0.0, catalogue: Catalogue | None = None
+) -> Evaluation:
+    """Judge lists (U, K), however they were made; where K is less than a k, what there is counts."""
+    tally = Tally(holdout, ks, catalogue)
+    for start in range(0, len(holdout), USERS_AT_ONCE):
+        rows = slice(start, start + USERS_AT_ONCE)
+        tally.add(rows, ranking.items[rows])
+    return tally.evaluation(score_seconds)
+
+
+class Tally:
+    """What an Evaluation is made of, block of users by block. Raises DataError without users."""
+
+    def __init__(self, holdout: Holdout, ks: tuple[int, ...], catalogue: Catalogue | None = None) -> None:
+        if not len(holdout):
+            raise DataError("no held-out user to judge; expected at least one with a history and a target")
+        self._holdout, self._ks, self._catalogue = holdout, tuple(sorted(set(ks))), catalogue
+        self._curve_ks = tuple(k for k in CURVE if k <= self._ks[-1])
+        self._per_user: dict[str, list[NDArray[np.float64]]] = {}
+        self._curves = {name: np.zeros((3, len(self._curve_ks))) for name in METRICS}
+        self._exposure = np.zeros((len(self._ks), holdout.n_items), np.int64)
+        self._lists: list[Lists] = []
+        self._ranks: list[NDArray[np.int32]] = []
+
+    def add(self, rows: slice, items: Lists) -> None:
+        """The lists (B, K) of the next users."""
+        fold_in, held_out = self._holdout.fold_in.take(rows), self._holdout.held_out.take(rows)
+        found, ranks = located(items, held_out)
+        asked = held_out.lengths > 0  # for nobody else is accuracy defined
+        for name, metric in METRICS.items():
+            lengths = dict.fromkeys((*self._ks, *self._curve_ks))
+            at = {k: np.where(asked, metric(found, np.maximum(held_out.lengths, 1), k), np.nan) for k in lengths}
+            for k in self._ks:
+                self._per_user.setdefault(f"{name}@{k}", []).append(at[k])
+            values = np.stack([at[k][asked] for k in self._curve_ks])
+            self._curves[name] += np.stack([np.full(len(values), values.shape[1]), values.sum(1), (values**2).sum(1)])
+        if self._catalogue is not None:
+            for name, values in beyond(items, found, self._ks, self._catalogue, fold_in, self._holdout.allow).items():
+                for place, k in enumerate(self._ks):
+                    self._per_user.setdefault(f"{name}@{k}", []).append(values[:, place].copy())
+        for place, k in enumerate(self._ks):
+            shown = items[:, :k]
+            self._exposure[place] += np.bincount(shown[shown >= 0], minlength=self._holdout.n_items)
+        self._lists.append(items[:, :SHOWN].copy())
+        self._ranks.append(ranks)
+
+    def evaluation(self, score_seconds: float) -> Evaluation:
+        """All of it."""
+        allowed = slice(None) if self._holdout.allow is None else self._holdout.allow
+        exposure = dict(zip(self._ks, self._exposure[:, allowed], strict=True))
+        overall = {f"{name}@{k}": measure(seen) for name, measure in OVERALL.items() for k, seen in exposure.items()}
+        return Evaluation(
+            {name: np.concatenate(parts) for name, parts in self._per_user.items()},
+            overall,
+            score_seconds,
+            self._curve_ks,
+            self._curves,
+            np.concatenate(self._lists),
+            np.concatenate(self._ranks),
+        )
 
 
 def pooled(parts: Sequence[Evaluation]) -> Evaluation:
-    """One model's evaluations on several holdouts as one: every user of each counts once, coverage is the mean of theirs."""
+    """One model's evaluations on several holdouts as one: every user of each counts once, what is one number is their mean."""
     if len(parts) == 1:
         return parts[0]
-    per_user = {name: np.concatenate([part.per_user[name] for part in parts]) for name in parts[0].per_user}
-    covered = {name: float(np.mean([part.coverage[name] for part in parts])) for name in parts[0].coverage}
-    return Evaluation(per_user, covered, sum(part.score_seconds for part in parts))
+    first = parts[0]
+    return Evaluation(
+        {name: np.concatenate([part.per_user[name] for part in parts]) for name in first.per_user},
+        {name: float(np.mean([part.overall[name] for part in parts])) for name in first.overall},
+        sum(part.score_seconds for part in parts),
+        first.curve_ks,
+        {name: np.sum([part.curves[name] for part in parts], axis=0) for name in first.curves},
+        np.concatenate([part.lists for part in parts]),
+        np.concatenate([part.ranks for part in parts]),
+    )
 
 
 def parse_metric(name: str) -> tuple[str, int]:

@@ -67,9 +67,3 @@ METRICS: dict[str, Metric] = {
     "map": average_precision,
     "mrr": reciprocal_rank,
 }
-
-
-def coverage(items: NDArray[np.integer], n_items: int, k: int) -> float:
-    """Share of the catalogue that stands in at least one of the lists (U, K) cut at k; -1 is padding."""
-    shown = np.unique(items[:, :k])
-    return float((shown >= 0).sum() / n_items)

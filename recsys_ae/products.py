@@ -48,16 +48,16 @@ def numpy_product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDAr
 
     Those go on spinning after a product, on the cores that torch's threads need for what comes next.
     """
-    threads, controller = torch.get_num_threads(), _controller()
-    if threads == 1 or controller is None:
+    n, controller = threads(), _controller()
+    if n == 1 or controller is None:
         return left @ right.T
     with _alone.of(controller):
-        if left.size * len(right) < threads * LEAST_WORK:
+        if left.size * len(right) < n * LEAST_WORK:
             return left @ right.T
         out = np.empty((len(left), len(right)), np.float32)
-        cut = [len(right) * part // threads for part in range(threads + 1)]
+        cut = [len(right) * part // n for part in range(n + 1)]
         blocks = [slice(*ends) for ends in itertools.pairwise(cut)]
-        workers = _workers(os.getpid(), threads)
+        workers = _workers(os.getpid(), n)
         for done in [workers.submit(np.matmul, left, right[block].T, out=out[:, block]) for block in blocks]:
             done.result()
     return out
@@ -103,6 +103,11 @@ def _controller() -> Any:
 def _workers(process: int, threads: int) -> ThreadPoolExecutor:
     """This process' own: threads do not survive a fork."""
     return ThreadPoolExecutor(threads, thread_name_prefix=f"product-{process}")
+
+
+def threads() -> int:
+    """How many threads this process may use: torch's number."""
+    return torch.get_num_threads()
 
 
 def limit_threads(threads: int) -> None:

@@ -91,9 +91,19 @@ def similar_items(model: "Recommender", item: int, n_items: int, k: int, *, allo
 
 def hits(ranking: Ranking, held_out: Histories) -> NDArray[np.bool_]:
     """Where a ranked item is held out, (U, K)."""
-    if not held_out.n_interactions:
-        return np.zeros(ranking.items.shape, np.bool_)
-    wanted = np.unique(held_out.rows * held_out.n_items + held_out.items)
-    keys = np.arange(len(ranking))[:, None] * held_out.n_items + ranking.items
+    return located(ranking.items, held_out)[0]
+
+
+def located(items: NDArray[np.int32], held_out: Histories) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
+    """Where an item of the lists (U, K) is held out, (U, K); and each held-out item's rank (N,), 0 where it is not listed."""
+    ranks = np.zeros(held_out.n_interactions, np.int32)
+    if not len(ranks) or not items.size:
+        return np.zeros(items.shape, np.bool_), ranks
+    wanted = held_out.rows * held_out.n_items + held_out.items
+    order = np.argsort(wanted)
+    wanted = wanted[order]
+    keys = np.arange(len(items))[:, None] * held_out.n_items + items
     place = np.minimum(np.searchsorted(wanted, keys), len(wanted) - 1)
-    return (wanted[place] == keys) & (ranking.items >= 0)
+    found = (wanted[place] == keys) & (items >= 0)
+    ranks[order[place[found]]] = found.nonzero()[1] + 1
+    return found, ranks

@@ -41,7 +41,7 @@ def test_one_user_has_standard_error_0() -> None:
 
 
 def test_every_metric_at_every_k() -> None:
-    assert set(judge(*hand(), ks=(2, 1)).scores) == {f"{name}@{k}" for name in [*METRICS, "coverage"] for k in (1, 2)}
+    assert set(judge(*hand(), ks=(2, 1)).scores) == {f"{name}@{k}" for name in [*METRICS, "coverage", "gini"] for k in (1, 2)}
 
 
 def test_no_user_is_an_error() -> None:
@@ -88,7 +88,7 @@ def test_candidates_alone_are_ranked_and_covered(holdout: Holdout) -> None:
     assert whole.scores[f"recall@{n}"].mean < 1
     listed = rank_top_k(model, some.fold_in, N_ITEMS, allow=some.allow).items
     assert set(listed[listed >= 0].tolist()) == set(columns.tolist())
-    assert found.coverage[f"coverage@{n}"] == 1  # of the candidates, not of the catalogue
+    assert found.overall[f"coverage@{n}"] == 1  # of the candidates, not of the catalogue
     assert mean_metric(model, some, "ndcg@2") == found.scores["ndcg@2"].mean
 
 
@@ -100,9 +100,7 @@ def test_holdouts_pooled_are_one_of_all_users(holdout: Holdout) -> None:
     found = pooled(apart)
     assert found.users == len(holdout)
     assert found.scores["ndcg@5"] == whole.scores["ndcg@5"]
-    assert found.coverage["coverage@5"] == pytest.approx(
-        (apart[0].coverage["coverage@5"] + apart[1].coverage["coverage@5"]) / 2
-    )
+    assert found.overall["coverage@5"] == pytest.approx((apart[0].overall["coverage@5"] + apart[1].overall["coverage@5"]) / 2)
     assert found.score_seconds == apart[0].score_seconds + apart[1].score_seconds
     assert pooled([whole]) is whole
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from recsys_ae.metrics import METRICS, coverage
+from recsys_ae.metrics import METRICS
 
 KS = (1, 3, 10, 50)
 CATALOGUE = 60
@@ -90,10 +90,3 @@ def test_capped_recall_of_a_full_list_is_one_where_recall_is_not() -> None:
     hits, n_held_out = np.ones((1, 5), np.bool_), np.array([20])
     assert METRICS["capped_recall"](hits, n_held_out, 5)[0] == 1.0
     assert METRICS["recall"](hits, n_held_out, 5)[0] == 0.25
-
-
-def test_coverage_counts_distinct_items_and_no_padding() -> None:
-    items = np.array([[0, 1, 2], [1, 3, -1]])
-    assert coverage(items, 8, 1) == 2 / 8
-    assert coverage(items, 8, 3) == 4 / 8
-    assert coverage(np.array([[-1, -1]]), 8, 2) == 0.0
