@@ -80,22 +80,42 @@ def train(
 def evaluate(
     config: ConfigPath,
     folder: Annotated[Path, typer.Option("--out", help="Folder for evaluation.json.", show_default=False)],
+    registry: Annotated[
+        Path | None, typer.Option("--registry", help="Judge saved versions of this registry; nothing is trained.")
+    ] = None,
+    versions: Annotated[
+        list[str] | None, typer.Option("--version", help="A version of the registry; current without. May be repeated.")
+    ] = None,
+    lists: Annotated[
+        list[Path] | None,
+        typer.Option("--lists", help="Lists of another system, judged too: user_id, item_id, rank. May be repeated."),
+    ] = None,
+    earlier: Annotated[
+        list[Path] | None,
+        typer.Option("--earlier", help="An earlier evaluation.json, or its folder, for the trend. May be repeated."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """All models on one split, compared on the test users: a table, and DIR/evaluation.json."""
     from pipelines.config import load_config
-    from pipelines.evaluate import evaluate_models, write_document
+    from pipelines.evaluate import Foreign, evaluate_models, write_document
     from pipelines.tables import cleaning_table, evaluation_table, progress_bars
 
+    if versions and registry is None:
+        raise ConfigError("--version is of a registry; expected --registry DIR too")
     settings = load_config(config)
+    foreign = Foreign(registry, tuple(versions or ()), tuple(lists or ()), tuple(earlier or ()))
     with progress_bars(err) as report:
-        document = evaluate_models(settings, report)
+        document = evaluate_models(settings, report, folder, foreign)
     path = write_document(document, folder)
     if as_json:
         print_json(document)
         return
     out.print(cleaning_table(document["data"]["cleaning"]))
     out.print(evaluation_table(document, settings.publish.metric))
+    for key, entry in document["models"].items():
+        for warning in entry["warnings"]:
+            err.print(f"{key}: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     out.print(f"written to {path}")
 
 

@@ -145,9 +145,10 @@ class SplitSection(Section):
 
 
 class EvaluationSection(Section):
-    """List lengths."""
+    """List lengths, and how the items' map is drawn: t-SNE, PCA (fast), or not at all."""
 
     ks: tuple[PositiveInt, ...] = Field((10, 20, 50, 100), min_length=1)
+    map: Literal["tsne", "pca", "none"] = "tsne"
 
 
 class RunSection(Section):

@@ -15,7 +15,8 @@ import numpy as np
 from rich.console import Console
 
 from pipelines.config import make_config
-from pipelines.evaluate import document, judge_on_test, write_document
+from pipelines.evaluate import document_of, write_document
+from pipelines.evaluation.judged import Bench, judge_fitted
 from pipelines.ingest import split_dataset
 from pipelines.tables import cleaning_table, evaluation_table, progress_bars, recommendation_table
 from pipelines.train import choose_current, fit, publish
@@ -47,8 +48,8 @@ def demo(folder: Path, dataset: str, out: Console, err: Console) -> None:
     out.rule("2. Training, and evaluation on users that no model has seen")
     with progress_bars(err) as report:
         fitted = [fit(config, section, split, report) for section in config.models]
-        judged = {f.section.key: [judge_on_test(config, f, split, report)] for f in fitted}
-        evaluation = document(config, [split], counts, judged)
+        bench = Bench(split)
+        evaluation = document_of(config, bench, counts, [judge_fitted(config, f, bench, report) for f in fitted])
         out.print(evaluation_table(evaluation, config.publish.metric))
         path = write_document(evaluation, folder)
         out.print(f"written to {path}\n")

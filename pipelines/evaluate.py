@@ -1,163 +1,136 @@
-"""evaluate: all models on one split, or on each of its windows -> evaluation.json."""
+"""evaluate: all models on one split, or on each of its windows -> evaluation.json and per_user/MODEL.parquet."""
 
 import json
 import os
-import resource
-import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipelines.config import ModelSection, RunConfig
+from pipelines.evaluation.document import SCHEMA, document, together
+from pipelines.evaluation.drift import earlier_nights
+from pipelines.evaluation.judged import Bench, ForeignLists, Judged, judge_fitted, judge_lists, judge_version
+from pipelines.evaluation.per_user import PerUserFile, PerUserWriter
 from pipelines.ingest import split_windows
-from pipelines.train import Fitted, Report, fit, refit
-from recsys_ae.artifact import environment
-from recsys_ae.evaluation import Evaluation, evaluate, pooled
-from recsys_ae.split import Split, Window
-from recsys_ae.training.run import FitRecord
+from pipelines.train import Report, fit
+from recsys_ae.errors import ConfigError
+from recsys_ae.evaluation import Evaluation
+from recsys_ae.registry import Registry
 
-SCHEMA = 1
+PER_USER = "per_user"
+JudgeOn = Callable[[Bench, int, PerUserWriter | None], Judged]
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What a model reached on the test users of one split, and what that cost. The model itself is gone by then."""
+class Foreign:
+    """What is judged beside, or instead of, the models of a configuration, and what went before.
 
-    section: ModelSection
-    window: Window | None
-    record: FitRecord
-    evaluation: Evaluation
-    parameters: int
-    train_users: int
-    fit_seconds: float
-    peak_rss_bytes: int
+    With a registry its `versions` (current where there are none) are judged and nothing is trained.
+    """
 
-
-def evaluate_models(config: RunConfig, report: Report | None = None) -> dict[str, Any]:
-    """The whole job: log -> split -> fit and judge every model on the test users of each window -> the document."""
-    splits, counts = split_windows(config)
-    judged: dict[str, list[Judged]] = {section.key: [] for section in config.models}
-    for section in config.models:
-        for place, split in enumerate(splits, 1):
-            told = report if len(splits) == 1 else _of_window(report, f"window {place} of {len(splits)}")
-            judged[section.key].append(judge_on_test(config, fit(config, section, split, told), split, told))
-    return document(config, splits, counts, judged)
+    registry: Path | None = None
+    versions: tuple[str, ...] = ()
+    lists: tuple[Path, ...] = ()
+    earlier: tuple[Path, ...] = ()
 
 
-def judge_on_test(config: RunConfig, fitted: Fitted, split: Split, report: Report | None = None) -> Judged:
-    """A model on the test users; where the protocol says so it is trained on whole rows first."""
-    model = refit(config, fitted, split, report) if split.judged_after_refit else fitted.model
-    found = evaluate(model, split.test, config.ks)
-    return Judged(
-        fitted.section,
-        split.window,
-        fitted.record,
-        found,
-        model.n_parameters,
-        len(split.train.users),
-        fitted.seconds,
-        peak_rss_bytes(),
-    )
-
-
-def document(
-    config: RunConfig, splits: Sequence[Split], counts: dict[str, Any], judged: Mapping[str, Sequence[Judged]]
+def evaluate_models(
+    config: RunConfig, report: Report | None = None, folder: Path | None = None, foreign: Foreign | None = None
 ) -> dict[str, Any]:
-    """What evaluation.json holds; of several windows the figures of all test users together, and of each window its own."""
-    whole = splits[-1].refit
-    return {
-        "schema": SCHEMA,
-        "data": {
-            "users": len(whole.users),
-            "items": len(whole.items),
-            "interactions": whole.histories.n_interactions,
-            "digest": whole.digest,
-            "cleaning": counts,
-        },
-        "split": _sides(splits),
-        "seed": config.seed,
-        "models": {key: _entry(windows) for key, windows in judged.items()},
-        "environment": environment(),
-    }
+    """The whole job: log -> split -> judge every model on the test users of each window -> the document.
+
+    Per-user figures are written into the folder, where there is one, as users stream by.
+    """
+    foreign = foreign or Foreign()
+    others = [ForeignLists.read(path) for path in foreign.lists]
+    splits, counts = split_windows(config)
+    benches = [Bench(split) for split in splits]
+    judges = _saved(config, foreign) if foreign.registry else _trained(config, len(benches), report)
+    for lists in others:
+        _add(judges, lists.key, partial(_judge_lists, config, lists))
+    judged: dict[str, list[Judged]] = {}
+    evaluations: dict[str, Evaluation] = {}
+    for key, judge in judges.items():
+        with per_user_writer(folder, key) as writer:
+            judged[key] = []
+            for place, bench in enumerate(benches, 1):
+                if writer:
+                    writer.window = place
+                judged[key].append(judge(bench, place, writer))
+        evaluations[key] = together(judged[key], PerUserFile(writer.path) if writer else None)
+    content = document(config, benches, counts, judged, evaluations)
+    if foreign.earlier:
+        content["earlier"] = earlier_nights(content, foreign.earlier, SCHEMA)
+    return content
 
 
-def _sides(splits: Sequence[Split]) -> dict[str, Any]:
-    """How large each side is, by window where there are several."""
-    if len(splits) > 1:
-        windows = [{**_times(split.window), **_sides([split])} for split in splits]
-        return {"kind": splits[0].kind, "test_users": sum(len(split.test) for split in splits), "windows": windows}
-    split = splits[0]
-    sides = {
-        "kind": split.kind,
-        "train_users": len(split.train.users),
-        "train_items": len(split.train.items),
-        "train_interactions": split.train.histories.n_interactions,
-        "validation_users": len(split.validation),
-        "test_users": len(split.test),
-        "dropped": split.dropped,
-    }
-    if split.test.candidates is not None:
-        sides |= {"validation_candidates": split.validation.n_candidates, "test_candidates": split.test.n_candidates}
-    return sides
+def _trained(config: RunConfig, windows: int, report: Report | None) -> dict[str, JudgeOn]:
+    """Every model of the configuration, fitted on each window."""
+    judges: dict[str, JudgeOn] = {}
+    for section in config.models:
+        _add(judges, section.key, partial(_fit_and_judge, config, section, windows, report))
+    return judges
 
 
-def _times(window: Window | None) -> dict[str, int]:
-    return asdict(window) if window else {}
+def _fit_and_judge(
+    config: RunConfig,
+    section: ModelSection,
+    windows: int,
+    report: Report | None,
+    bench: Bench,
+    place: int,
+    writer: PerUserWriter | None,
+) -> Judged:
+    told = report if windows == 1 else _of_window(report, f"window {place} of {windows}")
+    return judge_fitted(config, fit(config, section, bench.split, told), bench, told, writer)
 
 
-def _entry(windows: Sequence[Judged]) -> dict[str, Any]:
-    """A model's entry: metrics over the users of all windows, the fit of the last, the costs of all."""
-    last, found = windows[-1], pooled([judged.evaluation for judged in windows])
-    entry: dict[str, Any] = {
-        "metrics": _metrics(found),
-        "parameters": last.parameters,
-        "config": {"name": last.section.name, **last.section.config.model_dump(mode="json")},
-        "fit": last.record.summary(),
-    }
-    if len(windows) > 1:
-        entry["windows"] = [
-            {
-                **_times(judged.window),
-                "users": judged.evaluation.users,
-                "metrics": _metrics(judged.evaluation),
-                "fit": judged.record.summary(),
-            }
-            for judged in windows
-        ]
-    return entry | {"cost": _cost(windows, found)}
+def _saved(config: RunConfig, foreign: Foreign) -> dict[str, JudgeOn]:
+    """Versions of a registry, as they are."""
+    assert foreign.registry is not None
+    registry = Registry(foreign.registry)
+    judges: dict[str, JudgeOn] = {}
+    for version in foreign.versions or (None,):
+        about = registry.show(version)
+        key = about["version"] if about["model"] in judges else about["model"]
+        _add(judges, key, partial(_judge_version, config, registry, about["version"]))
+    return judges
 
 
-def _metrics(found: Evaluation) -> dict[str, Any]:
-    return {name: score.as_json() for name, score in found.scores.items()}
+def _judge_version(
+    config: RunConfig, registry: Registry, version: str, bench: Bench, place: int, writer: PerUserWriter | None
+) -> Judged:
+    return judge_version(config, registry, version, bench, writer)
 
 
-def _cost(windows: Sequence[Judged], found: Evaluation) -> dict[str, Any]:
-    training = sum(judged.record.seconds.get("training", judged.fit_seconds) for judged in windows)
-    fits = [(judged.train_users, fit) for judged in windows for fit in judged.record.members or [judged.record]]
-    trained = sum(users * max(fit.epochs, 1) for users, fit in fits)
-    parts = windows[-1].record.seconds
-    return {
-        "fit_seconds": sum(judged.fit_seconds for judged in windows),
-        "fit_users_per_second": trained / max(training, 1e-9),
-        "score_users_per_second": found.users / max(found.score_seconds, 1e-9),
-        "peak_rss_bytes": windows[-1].peak_rss_bytes,
-        "seconds": {part: sum(judged.record.seconds[part] for judged in windows) for part in parts},
-        "device": windows[-1].record.device,
-        "precision": windows[-1].record.precision,
-    }
+def _judge_lists(config: RunConfig, lists: ForeignLists, bench: Bench, place: int, writer: PerUserWriter | None) -> Judged:
+    return judge_lists(config, lists, bench, writer)
+
+
+def _add(judges: dict[str, JudgeOn], key: str, judge: JudgeOn) -> None:
+    """Raises ConfigError where two are called the same."""
+    if key in judges:
+        raise ConfigError(f"two of what is judged are called {key!r}; rename a file, or give a model another id")
+    judges[key] = judge
+
+
+@contextmanager
+def per_user_writer(folder: Path | None, key: str) -> Iterator[PerUserWriter | None]:
+    """Writes a model's per-user figures into the folder, if there is one."""
+    if folder is None:
+        yield None
+        return
+    with PerUserWriter(folder / PER_USER / f"{key}.parquet") as writer:
+        yield writer
 
 
 def _of_window(report: Report | None, window: str) -> Report | None:
     """The same report, under a name of its own for each window."""
     return (lambda key, progress: report(f"{key}, {window}", progress)) if report else None
-
-
-def peak_rss_bytes() -> int:
-    """The most memory this process has held so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def write_document(content: dict[str, Any], folder: Path) -> Path:
@@ -168,3 +141,9 @@ def write_document(content: dict[str, Any], folder: Path) -> Path:
     partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
     partial.replace(path)
     return path
+
+
+def document_of(config: RunConfig, bench: Bench, counts: dict[str, Any], judged: Sequence[Judged]) -> dict[str, Any]:
+    """The document of models judged one by one on one split."""
+    by_key = {one.key: [one] for one in judged}
+    return document(config, [bench], counts, by_key, {key: together(windows) for key, windows in by_key.items()})

@@ -140,8 +140,9 @@ def evaluation_table(document: dict[str, Any], metric: str) -> Table:
             means = [window["metrics"][metric]["mean"] for window in entry["windows"]]
             cells.append(f"{min(means):.4f} to {max(means):.4f}")
         cost = entry["cost"]
-        epoch = str(entry["fit"]["best_epoch"] or "")
-        table.add_row(key, *cells, epoch, f"{cost['fit_seconds']:.1f}", f"{cost['score_users_per_second']:,.0f}")
+        epoch = str(entry.get("fit", {}).get("best_epoch") or "")
+        fitted = f"{cost['fit_seconds']:.1f}" if "fit_seconds" in cost else ""
+        table.add_row(key, *cells, epoch, fitted, f"{cost['score_users_per_second']:,.0f}")
     return table
 
 

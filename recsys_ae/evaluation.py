@@ -1,10 +1,10 @@
 """evaluate(): a model against held-out users. Everything a report needs is in the Evaluation that comes back."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ Z95 = 1.959963984540054  # the 97.5 % point of the standard normal
 CURVE = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1_000)
 """Lengths of list at which curves are drawn, as far as lists go."""
 USERS_AT_ONCE = 32_768
+Keep: TypeAlias = Callable[[slice, Lists, dict[str, NDArray[np.float64]]], None]
 SHOWN = 20
 """Items of each list that an Evaluation keeps."""
 
@@ -51,7 +52,7 @@ class Evaluation:
     first items of each list (U, L), -1 where it is shorter. ranks: of each held-out item (N,), 0 where it is not listed.
     """
 
-    per_user: dict[str, NDArray[np.float64]]
+    per_user: Mapping[str, NDArray[np.float64]]
     overall: dict[str, float]
     score_seconds: float
     curve_ks: tuple[int, ...] = ()
@@ -99,40 +100,52 @@ def evaluate(
     batch_size: int | None = None,
     *,
     catalogue: Catalogue | None = None,
-    keep: Callable[[slice, Lists], None] | None = None,
+    keep: Keep | None = None,
 ) -> Evaluation:
     """Rank all items for each held-out user from the fold-in alone, and judge the lists by every metric at every k.
 
     Where the holdout has candidates, they alone are ranked. With a catalogue, metrics beyond accuracy come too. Users stream
-    by: no more than USERS_AT_ONCE whole lists are held, and `keep` is given each block's rows and lists (B, max(ks)).
+    by: no more than USERS_AT_ONCE whole lists are held, and `keep` is given each block's rows, lists (B, max(ks))
+    and metrics (B,).
 
     Raises DataError without users. The result does not depend on `batch_size`.
     """
-    tally = Tally(holdout, ks, catalogue)
+
+    def ranked(rows: slice) -> Lists:
+        fold_in = holdout.fold_in.take(rows)
+        return rank_top_k(model, fold_in, max(ks), allow=holdout.allow, batch_size=batch_size).items
+
+    return tallied(ranked, holdout, ks, catalogue=catalogue, keep=keep)
+
+
+def judge(ranking: Ranking, holdout: Holdout, ks: tuple[int, ...], *, catalogue: Catalogue | None = None) -> Evaluation:
+    """Judge lists (U, K), however they were made; where K is less than a k, what there is counts."""
+    return tallied(lambda rows: ranking.items[rows], holdout, ks, catalogue=catalogue)
+
+
+def tallied(
+    lists_of: Callable[[slice], Lists],
+    holdout: Holdout,
+    ks: tuple[int, ...],
+    *,
+    catalogue: Catalogue | None = None,
+    keep: Keep | None = None,
+) -> Evaluation:
+    """Judge what `lists_of` gives for each block of users, (B, K); the seconds that it takes are the Evaluation's."""
+    tally = _Tally(holdout, ks, catalogue)
     seconds = 0.0
     for start in range(0, len(holdout), USERS_AT_ONCE):
         rows = slice(start, start + USERS_AT_ONCE)
         begin = time.perf_counter()
-        ranking = rank_top_k(model, holdout.fold_in.take(rows), max(ks), allow=holdout.allow, batch_size=batch_size)
+        lists = lists_of(rows)
         seconds += time.perf_counter() - begin
-        tally.add(rows, ranking.items)
+        per_user = tally.add(rows, lists)
         if keep:
-            keep(rows, ranking.items)
+            keep(rows, lists, per_user)
     return tally.evaluation(seconds)
 
 
-def judge(
-    ranking: Ranking, holdout: Holdout, ks: tuple[int, ...], score_seconds: float = 0.0, catalogue: Catalogue | None = None
-) -> Evaluation:
-    """Judge lists (U, K), however they were made; where K is less than a k, what there is counts."""
-    tally = Tally(holdout, ks, catalogue)
-    for start in range(0, len(holdout), USERS_AT_ONCE):
-        rows = slice(start, start + USERS_AT_ONCE)
-        tally.add(rows, ranking.items[rows])
-    return tally.evaluation(score_seconds)
-
-
-class Tally:
+class _Tally:
     """What an Evaluation is made of, block of users by block. Raises DataError without users."""
 
     def __init__(self, holdout: Holdout, ks: tuple[int, ...], catalogue: Catalogue | None = None) -> None:
@@ -146,27 +159,29 @@ class Tally:
         self._lists: list[Lists] = []
         self._ranks: list[NDArray[np.int32]] = []
 
-    def add(self, rows: slice, items: Lists) -> None:
-        """The lists (B, K) of the next users."""
+    def add(self, rows: slice, items: Lists) -> dict[str, NDArray[np.float64]]:
+        """The lists (B, K) of the next users; gives their metrics (B,)."""
         fold_in, held_out = self._holdout.fold_in.take(rows), self._holdout.held_out.take(rows)
         found, ranks = located(items, held_out)
+        per_user: dict[str, NDArray[np.float64]] = {}
         asked = held_out.lengths > 0  # for nobody else is accuracy defined
         for name, metric in METRICS.items():
             lengths = dict.fromkeys((*self._ks, *self._curve_ks))
             at = {k: np.where(asked, metric(found, np.maximum(held_out.lengths, 1), k), np.nan) for k in lengths}
-            for k in self._ks:
-                self._per_user.setdefault(f"{name}@{k}", []).append(at[k])
+            per_user |= {f"{name}@{k}": at[k] for k in self._ks}
             values = np.stack([at[k][asked] for k in self._curve_ks])
             self._curves[name] += np.stack([np.full(len(values), values.shape[1]), values.sum(1), (values**2).sum(1)])
         if self._catalogue is not None:
-            for name, values in beyond(items, found, self._ks, self._catalogue, fold_in, self._holdout.allow).items():
-                for place, k in enumerate(self._ks):
-                    self._per_user.setdefault(f"{name}@{k}", []).append(values[:, place].copy())
+            for name, columns in beyond(items, found, self._ks, self._catalogue, fold_in, self._holdout.allow).items():
+                per_user |= {f"{name}@{k}": columns[:, place].copy() for place, k in enumerate(self._ks)}
+        for name, values in per_user.items():
+            self._per_user.setdefault(name, []).append(values)
         for place, k in enumerate(self._ks):
             shown = items[:, :k]
             self._exposure[place] += np.bincount(shown[shown >= 0], minlength=self._holdout.n_items)
         self._lists.append(items[:, :SHOWN].copy())
         self._ranks.append(ranks)
+        return per_user
 
     def evaluation(self, score_seconds: float) -> Evaluation:
         """All of it."""

@@ -34,6 +34,13 @@ class Grouping:
         of = csr_array((ones, (rows, labels[rows])), shape=(len(labels), len(names)))
         return cls(by, tuple(names), of)._met()
 
+    def labels(self) -> NDArray[np.int64]:
+        """The group of each row (n,), -1 for none, where no row belongs to several."""
+        labels = np.full(self.of.shape[0], -1, np.int64)
+        rows, columns = self.of.nonzero()
+        labels[rows] = columns
+        return labels
+
     def _met(self) -> "Grouping":
         met = np.flatnonzero(self.of.sum(0) > 0)
         return Grouping(self.by, tuple(self.names[g] for g in met), csr_array(self.of[:, met]))

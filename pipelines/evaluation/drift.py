@@ -1,0 +1,65 @@
+"""How it went before: earlier evaluation.json beside this one."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys_ae.errors import ConfigError
+
+
+def read_document(path: Path, schema: int) -> dict[str, Any]:
+    """An evaluation.json, or the one in a folder. Raises ConfigError, which names the file and what is wrong with it."""
+    if path.is_dir():
+        path = path / "evaluation.json"
+    try:
+        document = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: does not exist; expected an evaluation.json or its folder") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as JSON ({error}); expected an evaluation.json") from None
+    found = document.get("schema") if isinstance(document, dict) else None
+    if found != schema or not isinstance(document.get("models"), dict):
+        raise ConfigError(f"{path}: schema {found!r}; expected an evaluation.json of schema {schema}")
+    return dict(document)
+
+
+def earlier_nights(document: Mapping[str, Any], paths: Sequence[Path], schema: int) -> list[dict[str, Any]]:
+    """Each earlier document's metrics, oldest first, and how far the data of this one are from its own."""
+    found = [_night(document, read_document(path, schema), path) for path in paths]
+    return sorted(found, key=lambda night: (night["created"] or "", night["name"]))
+
+
+def _night(document: Mapping[str, Any], before: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    data, then = document["data"], before.get("data", {})
+    return {
+        "name": (path if path.is_dir() else path.parent).resolve().name,
+        "created": before.get("environment", {}).get("created"),
+        "digest": then.get("digest"),
+        "models": {key: entry["metrics"] for key, entry in before["models"].items()},
+        "drift": {
+            "history_lengths": _divergence(data, then),
+            "top_items": _shared_top(data, then),
+            **{name: then.get(name) for name in ("users", "items", "interactions")},
+        },
+    }
+
+
+def _divergence(data: Mapping[str, Any], then: Mapping[str, Any]) -> float | None:
+    """Jensen-Shannon divergence of the lengths of histories, in bits: 0 alike, 1 nothing in common (Lin 1991)."""
+    one, other = (d.get("profile", {}).get("history_lengths") for d in (data, then))
+    if not one or not other or one["edges"] != other["edges"] or not sum(one["users"]) or not sum(other["users"]):
+        return None
+    p, q = (np.array(d["users"], np.float64) / sum(d["users"]) for d in (one, other))
+    middle = (p + q) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        halves = [np.where(x > 0, x * np.log2(x / middle), 0.0).sum() / 2 for x in (p, q)]
+    return round(float(sum(halves)), 6)
+
+
+def _shared_top(data: Mapping[str, Any], then: Mapping[str, Any]) -> float | None:
+    """Jaccard index of the most popular items."""
+    one, other = ({str(i["item_id"]) for i in d.get("profile", {}).get("top_items", [])} for d in (data, then))
+    return round(len(one & other) / len(one | other), 6) if one and other else None

@@ -1,0 +1,88 @@
+"""Per-user figures as Parquet, one file a model: written block by block while users stream by, read back a column at a time."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from recsys_ae.beyond import Lists
+from recsys_ae.histories import Holdout
+from recsys_ae.ids import Id, IdMap
+
+OWN = ("window", "user_id", "history", "held_out", "recommended")
+
+
+class PerUserWriter:
+    """Writes PATH once closed without an error: user_id, lengths of history and held-out part, metrics, recommended item ids.
+
+    `window` is that of the blocks to come, from 1.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path, self._partial = path, path.with_name(f".{path.name}.partial")
+        self._writer: pq.ParquetWriter | None = None
+        self.window = 1
+
+    def add(
+        self, holdout: Holdout, items: IdMap, rows: slice, lists: Lists, metrics: Mapping[str, NDArray[np.float64]]
+    ) -> None:
+        """A block of users: lists (B, K) of columns of `items`, metrics (B,) by name."""
+        columns = {
+            "window": pa.array(np.full(len(lists), self.window, np.int16)),
+            "user_id": _ids(holdout.users.ids[rows]),
+            "history": pa.array(holdout.fold_in.lengths[rows]),
+            "held_out": pa.array(holdout.held_out.lengths[rows]),
+            **{name: pa.array(values) for name, values in metrics.items()},
+            "recommended": _id_lists(lists, items),
+        }
+        table = pa.table(columns)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._partial, table.schema, compression="zstd")
+        self._writer.write_table(table)
+
+    def __enter__(self) -> "PerUserWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        if kind is None and self._writer is not None:
+            self._partial.replace(self.path)
+        else:
+            self._partial.unlink(missing_ok=True)
+
+
+class PerUserFile(Mapping[str, NDArray[np.float64]]):
+    """The metrics of a file, (U,) by name; nothing is held."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._names = [name for name in pq.read_schema(path).names if name not in OWN]
+
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        if name not in self._names:
+            raise KeyError(name)
+        column = pq.read_table(self._path, columns=[name]).column(0)
+        return np.asarray(column.to_numpy(), np.float64)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _ids(ids: Sequence[Id]) -> pa.Array:
+    return pa.array(ids, pa.int64() if ids and isinstance(ids[0], int) else pa.string())
+
+
+def _id_lists(lists: Lists, items: IdMap) -> pa.Array:
+    """Lists of ids, without the padding."""
+    filled = lists >= 0
+    offsets = np.concatenate([[0], np.cumsum(filled.sum(1))]).astype(np.int32)
+    ids = _ids(items.ids).take(pa.array(lists[filled].astype(np.int64)))
+    return pa.ListArray.from_arrays(pa.array(offsets), ids)
