@@ -12,7 +12,7 @@ from typing import Any
 
 from pipelines.config import ModelSection, RunConfig
 from pipelines.evaluation.document import SCHEMA, document, together
-from pipelines.evaluation.drift import earlier_nights
+from pipelines.evaluation.drift import earlier_nights, read_document
 from pipelines.evaluation.judged import Bench, ForeignLists, Judged, judge_fitted, judge_lists, judge_version
 from pipelines.evaluation.per_user import PerUserFile, PerUserWriter
 from pipelines.ingest import split_windows
@@ -46,6 +46,7 @@ def evaluate_models(
     Per-user figures are written into the folder, where there is one, as users stream by.
     """
     foreign = foreign or Foreign()
+    before = {path: read_document(path, SCHEMA) for path in foreign.earlier}
     others = [ForeignLists.read(path) for path in foreign.lists]
     splits, counts = split_windows(config)
     benches = [Bench(split) for split in splits]
@@ -63,8 +64,8 @@ def evaluate_models(
                 judged[key].append(judge(bench, place, writer))
         evaluations[key] = together(judged[key], PerUserFile(writer.path) if writer else None)
     content = document(config, benches, counts, judged, evaluations)
-    if foreign.earlier:
-        content["earlier"] = earlier_nights(content, foreign.earlier, SCHEMA)
+    if before:
+        content["earlier"] = earlier_nights(content, before)
     return content
 
 

@@ -1,7 +1,7 @@
 """How it went before: earlier evaluation.json beside this one."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,9 @@ def read_document(path: Path, schema: int) -> dict[str, Any]:
     return dict(document)
 
 
-def earlier_nights(document: Mapping[str, Any], paths: Sequence[Path], schema: int) -> list[dict[str, Any]]:
+def earlier_nights(document: Mapping[str, Any], before: Mapping[Path, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Each earlier document's metrics, oldest first, and how far the data of this one are from its own."""
-    found = [_night(document, read_document(path, schema), path) for path in paths]
+    found = [_night(document, content, path) for path, content in before.items()]
     return sorted(found, key=lambda night: (night["created"] or "", night["name"]))
 
 

@@ -1,0 +1,369 @@
+"""evaluate: what the document says beside the metrics; saved models, foreign lists, earlier nights; the files beside it."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scipy.spatial.distance import jensenshannon
+
+from pipelines.__main__ import main
+from pipelines.config import load_config
+from pipelines.evaluate import evaluate_models
+from pipelines.evaluation.latent_map import placed
+from pipelines.ingest import split_dataset
+from recsys_ae import datasets
+from recsys_ae.metrics import METRICS
+
+CONFIG = """
+seed = 4
+[log]
+path = "events.parquet"
+[items]
+path = "items.csv"
+id = "item_id"
+title = "title"
+category = "category"
+[split]
+validation_users = 30
+test_users = 50
+[evaluation]
+ks = [5, 20]
+map = "pca"
+[publish]
+metric = "ndcg@20"
+[[models]]
+name = "popularity"
+[[models]]
+name = "ease"
+[[models]]
+name = "mult_vae"
+latent = 8
+hidden = []
+epochs = 3
+"""
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 users, 80 items with times, titles and categories."""
+    folder = tmp_path_factory.mktemp("home")
+    world = datasets.synthetic(n_users=300, n_items=80, seed=5)
+    pq.write_table(world.events, folder / "events.parquet")
+    ids = sorted(set(world.events["item_id"].to_pylist()))
+    kinds = ["drama", "comedy", "drama|comedy", ""]
+    rows = {"item_id": ids, "title": [f"The {i}" for i in ids], "category": [kinds[n % 4] for n in range(len(ids))]}
+    pd.DataFrame(rows).to_csv(folder / "items.csv", index=False)
+    (folder / "run.toml").write_text(CONFIG)
+    return folder
+
+
+@pytest.fixture
+def run(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """A command in this process: exit code, stdout, stderr."""
+
+    def run(*command: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(home)
+        monkeypatch.setattr(sys, "argv", ["recsys-ae", *command])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def judged(run: Run, home: Path) -> dict[str, Any]:
+    """The document of the configuration, made once."""
+    path = home / "out" / "evaluation.json"
+    if not path.exists():
+        code, _, err = run("evaluate", "run.toml", "--out", "out")
+        assert code == 0, err
+    return dict(json.loads(path.read_text()))
+
+
+def document(run: Run, *arguments: str, config: str = "run.toml", out: str = "other") -> dict[str, Any]:
+    code, said, err = run("evaluate", config, "--out", out, "--json", *arguments)
+    assert code == 0, err
+    return dict(json.loads(said))
+
+
+def test_a_second_run_says_the_same_but_for_costs_and_environment(run: Run, judged: dict[str, Any]) -> None:
+    again = document(run, out="again")
+    for found in (judged, again):
+        del found["environment"]
+        for model in found["models"].values():
+            del model["cost"]
+    assert json.dumps(again) == json.dumps(judged)
+
+
+def test_per_user_figures_stand_beside_the_document(judged: dict[str, Any], home: Path) -> None:
+    for key, entry in judged["models"].items():
+        table = pq.read_table(home / "out" / "per_user" / f"{key}.parquet")
+        assert table.num_rows == 50 and table["window"].to_pylist() == [1] * 50
+        for name, score in entry["metrics"].items():
+            if score["se"] is not None:
+                values = table[name].to_numpy()
+                assert np.nanmean(values) == pytest.approx(score["mean"], rel=1e-12)
+                assert score["users"] == (~np.isnan(values)).sum()
+        assert {len(row) for row in table["recommended"].to_pylist()} == {20}
+    assert not list((home / "out" / "per_user").glob(".*"))  # nothing half written
+
+
+def test_curves_meet_the_metrics(judged: dict[str, Any]) -> None:
+    for entry in judged["models"].values():
+        at = entry["curves"]["k"].index(20)
+        for name in METRICS:
+            score, curve = entry["metrics"][f"{name}@20"], entry["curves"][name]
+            assert curve["mean"][at] == pytest.approx(score["mean"], abs=1e-6)
+            assert [curve["low"][at], curve["high"][at]] == pytest.approx(score["ci95"], abs=1e-5)
+
+
+def test_groups_of_users_add_up_to_all(judged: dict[str, Any]) -> None:
+    for entry in judged["models"].values():
+        whole = entry["metrics"]["ndcg@20"]
+        for by in ("history length", "taste"):
+            groups = [group for group in entry["groups"] if group["by"] == by]
+            assert sum(group["users"] for group in groups) == 50
+            mean = sum(group["users"] * group["metrics"]["ndcg@20"]["mean"] for group in groups) / 50
+            assert mean == pytest.approx(whole["mean"])
+
+
+def test_found_shares_of_regions_add_up_and_categories_and_periods_are_there(judged: dict[str, Any]) -> None:
+    entry = judged["models"]["ease"]
+    table = [row for row in entry["targets"] if row["by"] == "popularity"]
+    assert sum(row["targets"] for row in table) == judged["split"]["test_targets"]
+    assert {row["by"] for row in entry["targets"]} == {"popularity", "category", "period"}
+    assert {row["group"] for row in entry["targets"] if row["by"] == "category"} == {"drama", "comedy"}
+    found = sum(row["targets"] * row["found@20"]["mean"] for row in table)
+    assert found == pytest.approx(entry["metrics"]["precision@20"]["mean"] * 20 * 50)
+    popular = next(row for row in judged["models"]["popularity"]["targets"] if row["group"] == "tail")
+    assert popular["found@5"]["mean"] == 0  # popularity never lists the tail
+
+
+def test_the_comparison_is_of_the_best_with_each_other_one(judged: dict[str, Any]) -> None:
+    found = judged["comparison"]
+    means = {key: entry["metrics"]["ndcg@20"]["mean"] for key, entry in judged["models"].items()}
+    assert found["order"] == sorted(means, key=lambda key: -means[key])
+    assert found["verdict"]["publish"] == found["best"] == found["order"][0]
+    deciding = {pair["model"]: pair for pair in found["pairs"] if pair["metric"] == "ndcg@20"}
+    assert set(deciding) == set(means) - {found["best"]}
+    for key, pair in deciding.items():
+        assert pair["difference"]["mean"] == pytest.approx(means[found["best"]] - means[key])
+        assert pair["difference"]["ci95"][0] <= pair["difference"]["mean"] <= pair["difference"]["ci95"][1]
+        assert pair["wins"] + pair["ties"] + pair["losses"] == 50
+        assert pair["p"] <= pair["p_holm"] <= 1
+    assert deciding["popularity"]["p_holm"] < 0.05
+    assert "popularity" not in found["verdict"]["equals"]
+    for group in found["groups"]:
+        assert group["by"] in ("history length", "taste") and 0 < group["users"] <= 50
+
+
+def test_overlap_is_symmetric(judged: dict[str, Any]) -> None:
+    shared = np.array(judged["overlap"]["jaccard"])
+    assert judged["overlap"]["k"] == 20 and judged["overlap"]["models"] == list(judged["models"])
+    assert (shared == shared.T).all() and (np.diag(shared) == 1).all() and (shared[0, 1:] < 1).all()
+
+
+def test_the_worst_users_are_shown_with_titles(judged: dict[str, Any], home: Path) -> None:
+    worst = judged["models"]["mult_vae"]["worst"]
+    values = pq.read_table(home / "out" / "per_user" / "mult_vae.parquet").to_pandas().set_index("user_id")["ndcg@20"]
+    assert len(worst) == 10
+    assert [user["metric"] for user in worst] == sorted(user["metric"] for user in worst)
+    for user in worst:
+        assert user["metric"] == values[user["user_id"]]
+        wanted = {item["item_id"]: item["rank"] for item in user["held_out"]}
+        assert len(user["recommended"]) == 20 and user["history"]
+        for rank, item in enumerate(user["recommended"], 1):
+            assert item["title"] == f"The {item['item_id']}"
+            assert not item["hit"] or wanted.get(item["item_id"], rank) == rank
+
+
+def test_the_map_is_of_the_autoencoder(judged: dict[str, Any]) -> None:
+    found = judged["map"]
+    assert found["model"] == "mult_vae" and found["method"] == "pca"
+    assert len(found["items"]) == judged["split"]["train_items"]
+    assert found["items"][0]["users"] == max(item["users"] for item in found["items"])
+    assert 0 < found["explained"][1] <= found["explained"][0] < 1
+
+
+def test_maps_keep_what_is_near_together_and_a_seed_gives_the_same_one() -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(3, 16))
+    kind = np.repeat(np.arange(3), 60)
+    vectors = (centres[kind] + 0.1 * rng.normal(size=(180, 16))).astype(np.float32)
+    for method in ("pca", "tsne"):
+        places, explained = placed(vectors, method, 0)  # type: ignore[arg-type]
+        assert (explained is None) == (method == "tsne")
+        np.testing.assert_array_equal(places, placed(vectors, method, 0)[0])  # type: ignore[arg-type]
+        middle = np.stack([places[kind == k].mean(0) for k in range(3)])
+        nearest = ((places[:, None] - middle) ** 2).sum(2).argmin(1)
+        assert (nearest == kind).mean() > 0.95
+
+
+def test_the_data_are_described_and_nothing_leaks(judged: dict[str, Any], home: Path) -> None:
+    profile = judged["data"]["profile"]
+    events = pq.read_table(home / "events.parquet").to_pandas()
+    assert sum(profile["history_lengths"]["users"]) == judged["data"]["users"] == 300
+    assert profile["density"] == pytest.approx(judged["data"]["interactions"] / (300 * judged["data"]["items"]))
+    assert profile["popularity_curve"]["interactions"][-1] == 1
+    top = profile["top_items"][0]
+    assert top["users"] == events.drop_duplicates(["user_id", "item_id"])["item_id"].value_counts().iloc[0]
+    assert sum(bin_["interactions"] for bin_ in profile["interactions_by_time"]) == judged["data"]["interactions"]
+    assert judged["split"]["checks"] and all(check["passed"] for check in judged["split"]["checks"])
+
+
+def test_windows_are_checked_and_their_users_pooled(run: Run, home: Path) -> None:
+    config = CONFIG.replace("validation_users = 30\ntest_users = 50", 'kind = "by_time"\nwindows = 2')
+    (home / "windows.toml").write_text(config)
+    found = document(run, config="windows.toml", out="windows")
+    checks = found["split"]["checks"]
+    assert all(check["passed"] for check in checks)
+    assert sum("younger" in check["check"] for check in checks) == 2
+    assert set(found["split"]["cold"]) == {"users", "items"}
+    table = pq.read_table(home / "windows" / "per_user" / "ease.parquet")
+    counts = [window["users"] for window in found["models"]["ease"]["windows"]]
+    assert np.bincount(table["window"].to_numpy())[1:].tolist() == counts
+    groups = [group for group in found["models"]["ease"]["groups"] if group["by"] == "taste"]
+    assert sum(group["users"] for group in groups) == sum(counts) == found["split"]["test_users"]
+
+
+def test_a_saved_version_is_judged_without_training_and_warned_of(run: Run, judged: dict[str, Any], home: Path) -> None:
+    code, _, err = run("train", "run.toml")
+    assert code == 0, err
+    found = document(run, "--registry", "registry", out="saved")
+    (key,) = found["models"]
+    entry = found["models"][key]
+    assert entry["source"].startswith("registry ") and "fit" not in entry and "fit_seconds" not in entry["cost"]
+    (warning,) = entry["warnings"]
+    assert "too good" in warning and f"{judged['split']['test_targets']:,} of" in warning  # it was trained on all rows
+    assert entry["metrics"]["ndcg@20"]["mean"] > judged["models"][key]["metrics"]["ndcg@20"]["mean"]
+    assert len(found["comparison"]["order"]) == 1 and found["comparison"]["verdict"]["over"] is None
+
+
+def test_a_saved_version_of_the_training_rows_reaches_what_evaluation_said(
+    run: Run, judged: dict[str, Any], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained on the training rows alone, under other columns, it gives the same lists."""
+    monkeypatch.chdir(home)
+    train = split_dataset(load_config(home / "run.toml"))[0].train
+    items = np.array(train.items.ids)[train.histories.items]
+    users = np.array(train.users.ids)[train.histories.rows]
+    assert train.histories.times is not None
+    rows = pa.table({"user_id": users, "item_id": items, "timestamp": train.histories.times})
+    pq.write_table(rows, home / "train.parquet")
+    config = CONFIG.replace("events.parquet", "train.parquet").replace("test_users = 50", "test_users = 2")
+    config = config[: config.index("[[models]]")] + '[[models]]\nname = "ease"\n[registry]\npath = "apart"\n'
+    (home / "apart.toml").write_text(config)
+    code, _, err = run("train", "apart.toml")
+    assert code == 0, err
+    found = document(run, "--registry", "apart", out="apart-out")["models"]["ease"]
+    assert found["warnings"] == []
+    for name in ("ndcg@20", "coverage@5", "novelty@20", "calibration@20"):
+        assert found["metrics"][name]["mean"] == pytest.approx(judged["models"]["ease"]["metrics"][name]["mean"], rel=1e-6)
+
+
+def lists_of(judged: dict[str, Any], home: Path, key: str) -> pd.DataFrame:
+    """What a model recommended, as another system would write it."""
+    table = pq.read_table(home / "out" / "per_user" / f"{key}.parquet").to_pandas()[["user_id", "recommended"]]
+    rows = table.explode("recommended").rename(columns={"recommended": "item_id"})
+    rows["rank"] = rows.groupby("user_id").cumcount() + 1
+    return rows.sample(frac=1, random_state=0)
+
+
+def test_lists_of_another_system_are_judged_as_our_own(run: Run, judged: dict[str, Any], home: Path) -> None:
+    lists_of(judged, home, "ease").to_csv(home / "theirs.csv", index=False)
+    found = document(run, "--lists", "theirs.csv", out="lists")["models"]
+    assert set(found) == {"popularity", "ease", "mult_vae", "theirs"}
+    assert found["theirs"]["metrics"] == found["ease"]["metrics"]
+    assert found["theirs"]["source"] == "lists theirs.csv" and found["theirs"]["warnings"] == []
+    assert found["theirs"]["parameters"] is None
+
+
+def test_lists_that_lack_users_or_hold_what_was_had_are_warned_of(run: Run, judged: dict[str, Any], home: Path) -> None:
+    rows = lists_of(judged, home, "ease")
+    users = sorted(rows["user_id"].unique())
+    rows = rows[rows["user_id"] != users[0]]
+    history = next(
+        user["history"] for entry in judged["models"].values() for user in entry["worst"] if user["user_id"] != users[0]
+    )
+    whose = next(u["user_id"] for e in judged["models"].values() for u in e["worst"] if u["history"] is history)
+    rows.loc[(rows["user_id"] == whose) & (rows["rank"] == 1), "item_id"] = history[0]["item_id"]
+    rows.loc[(rows["user_id"] == whose) & (rows["rank"] == 2), "item_id"] = 10**9
+    rows.to_parquet(home / "partly.parquet")
+    found = document(run, "--registry", "registry", "--lists", "partly.parquet", out="partly")["models"]["partly"]
+    assert [warning.split(" ", 1)[0] for warning in found["warnings"]] == ["1", "1", "1"]
+    assert "no list" in found["warnings"][0] and "own history" in found["warnings"][1] and "no hits" in found["warnings"][2]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("user_id,item_id\n1,2\n", "rank"),
+        ("user_id,item_id,rank\n1,3,1\n1,2,0\n", "weight not positive"),
+        ("user_id,item_id,rank\n1,2,1\n1,2,2\n", "repeated"),
+        ("user_id,item_id,rank\nnobody,2,1\n", "none of the 50 test users"),
+    ],
+)
+def test_lists_that_are_none_are_refused(run: Run, home: Path, content: str, expected: str) -> None:
+    (home / "bad.csv").write_text(content)
+    code, _, err = run("evaluate", "run.toml", "--out", "bad", "--registry", "registry", "--lists", "bad.csv")
+    assert code == 2 and "bad.csv" in err and expected in err
+    assert not (home / "bad" / "evaluation.json").exists()
+
+
+def test_wrong_arguments_are_one_message(run: Run, home: Path) -> None:
+    assert run("evaluate", "run.toml", "--out", "o", "--version", "x")[0] == 2
+    code, _, err = run("evaluate", "run.toml", "--out", "o", "--registry", "registry", "--version", "x")
+    assert code == 2 and "no version 'x'" in err
+    code, _, err = run("evaluate", "run.toml", "--out", "o", "--lists", "missing.csv")
+    assert code == 2 and "missing.csv" in err
+
+
+def test_earlier_nights_make_a_trend(run: Run, judged: dict[str, Any], home: Path) -> None:
+    older = json.loads(json.dumps(judged))
+    older["environment"]["created"] = "2020-01-01T00:00:00+00:00"
+    older["data"]["profile"]["history_lengths"]["users"] = older["data"]["profile"]["history_lengths"]["users"][::-1]
+    older["data"]["profile"]["top_items"] = older["data"]["profile"]["top_items"][:10]
+    (home / "older").mkdir(exist_ok=True)
+    (home / "older" / "evaluation.json").write_text(json.dumps(older))
+    found = document(run, "--registry", "registry", "--earlier", "out", "--earlier", "older/evaluation.json", out="trend")
+    first, second = found["earlier"]
+    assert [first["name"], second["name"]] == ["older", "out"]
+    assert second["drift"]["history_lengths"] == 0 and second["drift"]["top_items"] == 1
+    now = judged["data"]["profile"]["history_lengths"]["users"]
+    assert first["drift"]["history_lengths"] == pytest.approx(jensenshannon(now, now[::-1], 2) ** 2, abs=1e-6)
+    assert first["drift"]["top_items"] == pytest.approx(10 / len(judged["data"]["profile"]["top_items"]))
+    assert second["models"]["ease"] == judged["models"]["ease"]["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"), [(None, "does not exist"), ("{", "cannot be read"), ('{"schema": 7, "models": {}}', "schema 7")]
+)
+def test_an_earlier_document_that_is_none_is_refused_before_the_work(
+    run: Run, home: Path, content: str | None, expected: str
+) -> None:
+    path = home / "no.json"
+    path.unlink(missing_ok=True)
+    if content is not None:
+        path.write_text(content)
+    code, _, err = run("evaluate", "run.toml", "--out", "refused", "--earlier", "no.json")
+    assert code == 2 and "no.json" in err and expected in err
+    assert not (home / "refused").exists()
+
+
+def test_nothing_is_written_without_a_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    before = set(home.rglob("*.parquet"))
+    config = load_config(home / "run.toml")
+    found = evaluate_models(config.model_copy(update={"models": config.models[:1]}))
+    assert list(found["models"]) == ["popularity"]
+    assert {path for path in home.rglob("*.parquet") if path not in before} <= {home / "runs" / "log.parquet"}
