@@ -56,12 +56,14 @@ def compared_metrics(evaluation: Evaluation, metric: str) -> list[str]:
 def _pairs(
     evaluations: Mapping[str, Evaluation], best: str, others: Sequence[str], metric: str, seed: int
 ) -> list[dict[str, Any]]:
+    names = compared_metrics(evaluations[best], metric)
+    differences = np.concatenate([_differences(evaluations, best, others, name) for name in names], 1)
+    judged = paired(differences, seed=seed, randomisation_resamples=RESAMPLES)  # at once: drawing is most of it
     found = []
-    for name in compared_metrics(evaluations[best], metric):
-        differences = _differences(evaluations, best, others, name)
-        judged = paired(differences, seed=seed, randomisation_resamples=RESAMPLES)
-        adjusted = holm(judged.p) if name == metric else np.full(len(others), np.nan)
-        for column, other in enumerate(others):
+    for place, name in enumerate(names):
+        own = slice(place * len(others), (place + 1) * len(others))
+        adjusted = holm(judged.p[own]) if name == metric else np.full(len(others), np.nan)
+        for column, other in enumerate(others, own.start):
             mean, base = judged.mean[column], evaluations[other].scores[name].mean
             found.append(
                 {
@@ -69,7 +71,7 @@ def _pairs(
                     "metric": name,
                     "difference": _difference(judged, column) | {"relative": number(mean / base) if base else None},
                     "p": number(judged.p[column]),
-                    "p_holm": number(adjusted[column]),
+                    "p_holm": number(adjusted[column - own.start]),
                     "wins": int((differences[:, column] > 0).sum()),
                     "ties": int((differences[:, column] == 0).sum()),
                     "losses": int((differences[:, column] < 0).sum()),

@@ -72,19 +72,31 @@ def judge_fitted(
     config: RunConfig, fitted: Fitted, bench: Bench, report: Report | None = None, writer: PerUserWriter | None = None
 ) -> Judged:
     """A model on the test users; where the protocol says so it is trained on whole rows first."""
+    model = refit(config, fitted, bench.split, report) if bench.split.judged_after_refit else fitted.model
+    return judge_model(config, fitted.section, model, fitted.record, bench, fitted.seconds, writer)
+
+
+def judge_model(
+    config: RunConfig,
+    section: ModelSection,
+    model: Recommender,
+    record: FitRecord,
+    bench: Bench,
+    fit_seconds: float = 0.0,
+    writer: PerUserWriter | None = None,
+) -> Judged:
+    """A model as it is on the test users."""
     split = bench.split
-    model = refit(config, fitted, split, report) if split.judged_after_refit else fitted.model
-    found = evaluate(model, split.test, config.ks, catalogue=bench.catalogue, keep=kept_by(writer, bench))
     return Judged(
-        fitted.section.key,
-        found,
+        section.key,
+        evaluate(model, split.test, config.ks, catalogue=bench.catalogue, keep=kept_by(writer, bench)),
         split.window,
-        config=section_as_json(fitted.section),
-        record=fitted.record,
+        config={"name": section.name, **section.config.model_dump(mode="json")},
+        record=record,
         parameters=model.n_parameters,
         size_bytes=size_of(model),
         train_users=len(split.train.users),
-        fit_seconds=fitted.seconds,
+        fit_seconds=fit_seconds,
         peak_rss_bytes=peak_rss_bytes(),
         vectors=item_vectors(model, bench.catalogue),
     )
@@ -245,11 +257,6 @@ def kept_by(writer: PerUserWriter | None, bench: Bench) -> Keep | None:
         return None
     test, items = bench.split.test, bench.trained.items
     return lambda rows, lists, metrics: writer.add(test, items, rows, lists, metrics)
-
-
-def section_as_json(section: ModelSection) -> dict[str, Any]:
-    """A model's whole configuration."""
-    return {"name": section.name, **section.config.model_dump(mode="json")}
 
 
 def size_of(model: Recommender) -> int:
