@@ -3,8 +3,8 @@
     python -m benchmarks.report --data FOLDER [--threads N] [--users N]
 
 Scoring is what `evaluate` spends in `rank_top_k`; the report is all that comes after the lists: every metric at every k,
-per-user files, groups, comparisons, the items' map, evaluation.json, report.html and its pictures. Models are fitted before, and
-not timed.
+per-user files, groups, comparisons, the items' map, evaluation.json, report.html and its pictures. Models are fitted before,
+and not timed.
 """
 
 import argparse

@@ -18,8 +18,10 @@ from recsys_ae.products import threads
 
 HEAD, TAIL = 0.2, 0.8
 """Where the head ends and the tail begins, as shares of all interactions (Abdollahpouri et al. 2020)."""
-VECTOR_USERS = 20_000
+VECTOR_USERS = 5_000
 """Training users over whom items are compared; of more, evenly spaced ones."""
+DIVERSE_USERS = 10_000
+"""Users whose lists' diversity is computed; of more, evenly spaced ones."""
 SMOOTHING = 0.01
 """The share of the history's own distribution in the list's, so that the divergence is finite (Steck 2018, eq. 7)."""
 ROWS_AT_ONCE = 256
@@ -253,11 +255,15 @@ def beyond(
     catalogue: Catalogue,
     fold_in: Histories,
     allow: NDArray[np.bool_] | None = None,
+    diverse: NDArray[np.integer] | None = None,
 ) -> dict[str, PerUserAndK]:
-    """All of them by name; calibration where categories are known."""
+    """All of them by name; calibration where categories are known, diversity of the rows `diverse` alone, or of all."""
+    pairs = np.full((len(items), len(ks)), np.nan)
+    some = np.arange(len(items)) if diverse is None else diverse
+    pairs[some] = diversity(items[some], ks, catalogue)
     found = {
         "novelty": novelty(items, ks, catalogue),
-        "diversity": diversity(items, ks, catalogue),
+        "diversity": pairs,
         "serendipity": serendipity(items, ks, hits, catalogue, fold_in, allow),
         "arp": average_popularity(items, ks, catalogue),
         "aplt": tail_share(items, ks, catalogue),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_ae.beyond import OVERALL, Catalogue, Lists, beyond
+from recsys_ae.beyond import DIVERSE_USERS, OVERALL, Catalogue, Lists, beyond
 from recsys_ae.errors import ConfigError, DataError
 from recsys_ae.histories import Holdout
 from recsys_ae.metrics import METRICS
@@ -172,7 +172,10 @@ class _Tally:
             values = np.stack([at[k][asked] for k in self._curve_ks])
             self._curves[name] += np.stack([np.full(len(values), values.shape[1]), values.sum(1), (values**2).sum(1)])
         if self._catalogue is not None:
-            for name, columns in beyond(items, found, self._ks, self._catalogue, fold_in, self._holdout.allow).items():
+            every = -(-len(self._holdout) // DIVERSE_USERS)
+            diverse = np.flatnonzero(np.arange(rows.start, rows.start + len(items)) % every == 0)
+            allow = self._holdout.allow
+            for name, columns in beyond(items, found, self._ks, self._catalogue, fold_in, allow, diverse).items():
                 per_user |= {f"{name}@{k}": columns[:, place].copy() for place, k in enumerate(self._ks)}
         for name, values in per_user.items():
             self._per_user.setdefault(name, []).append(values)

@@ -223,3 +223,14 @@ def test_ranks_of_what_is_held_out() -> None:
     slow = [lists[u].tolist().index(i) + 1 if i in lists[u] else 0 for u, i in zip(held_out.rows, held_out.items, strict=True)]
     assert got.ranks.tolist() == slow
     assert got.lists.shape == (20, 12)
+
+
+def test_diversity_is_of_evenly_spaced_users_where_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, fold_in, held_out, lists = world(0)
+    whole = evaluation(fold_in, held_out, lists, train).per_user
+    monkeypatch.setattr("recsys_ae.evaluation.DIVERSE_USERS", 7)
+    monkeypatch.setattr("recsys_ae.evaluation.USERS_AT_ONCE", 8)
+    some = evaluation(fold_in, held_out, lists, train).per_user
+    every = np.where(np.arange(20) % 3 == 0, whole["diversity@40"], np.nan)
+    np.testing.assert_array_equal(some["diversity@40"], every)
+    np.testing.assert_array_equal(some["novelty@40"], whole["novelty@40"])
