@@ -81,7 +81,10 @@ def pair_of(document: Document, model: str | None, metric: str) -> Mapping[str, 
 
 
 def answer(document: Document, metric: str, order: Sequence[str]) -> dict[str, Any]:
-    """Which model to publish, and why: a heading, sentences, and how sure they are (certain, uncertain, alone)."""
+    """Which model to publish, and why: a heading, sentences, and how sure they are.
+
+    `tone`: certain, uncertain, alone (nothing to compare with), failed (a leak check).
+    """
     models = document["models"]
     comparison = document.get("comparison") or {}
     verdict = comparison.get("verdict") or {}
@@ -113,6 +116,11 @@ def answer(document: Document, metric: str, order: Sequence[str]) -> dict[str, A
         equals = [plain(key, 60) for key in verdict.get("equals", []) if key in models and key != publish]
         if equals:
             said.append(f"These users cannot tell it apart from {listed(equals)}: cost and what follows below may decide.")
+    failed = [check for check in checks(document) if not check["passed"]]
+    if failed:
+        tone = "failed"
+        heading = f"{told} leads, but {plural(len(failed), 'leak check')} failed" if len(models) > 1 else "A leak check failed"
+        said.insert(0, "Mend that before deciding: these figures may be better than what users would see.")
     said.append(_costs(models[publish]))
     return {"publish": publish, "heading": heading, "tone": tone, "sentences": [one for one in said if one]}
 

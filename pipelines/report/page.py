@@ -23,6 +23,8 @@ def page(document: Document, metric: str, sections: Mapping[str, Sequence[Pictur
     """report.html."""
     order = findings.standing(document, metric)
     answer = findings.answer(document, metric, order)
+    accuracy = findings.metric_tables(document, order, beyond=False)
+    ks = [table["k"] for table in accuracy]
     environment = Environment(
         loader=PackageLoader("pipelines.report"),
         autoescape=True,
@@ -45,7 +47,8 @@ def page(document: Document, metric: str, sections: Mapping[str, Sequence[Pictur
         warnings=findings.warnings(document),
         checks=findings.checks(document),
         costs=findings.cost_rows(document, order, metric),
-        accuracy=findings.metric_tables(document, order, beyond=False),
+        accuracy=accuracy,
+        chosen_k=k if (k := findings.split_name(metric)[1]) in ks else ks[0] if ks else "",
         accuracy_meanings=findings.meanings(document, beyond=False),
         beyond=findings.metric_tables(document, order, beyond=True),
         beyond_meanings=findings.meanings(document, beyond=True),
@@ -170,7 +173,7 @@ def _facts(document: Document) -> list[tuple[str, str]]:
     facts = [(part, words.count(data.get(part))) for part in ("users", "items", "interactions")]
     facts.append(("density", words.share(profile.get("density"))))
     if times.get("first") is not None and times.get("last") is not None:
-        facts.append(("from and until", f"{words.day(times['first'])} to {words.day(times['last'])}"))
+        facts.append(("period", f"{words.day(times['first'])} to {words.day(times['last'])}"))
     cold = split.get("cold") or {}
     facts += [(f"cold {part}", words.count(cold.get(part))) for part in ("users", "items", "interactions")]
     return [(name, value) for name, value in facts if value]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from matplotlib.path import Path as Outline
 
 from pipelines.report import words
 from pipelines.report.drawing import (
+    CHARACTER,
     GRID,
     INK,
     MARKERS,
@@ -137,7 +139,7 @@ def differences(document: Document, metric: str, order: Sequence[str]) -> Pictur
         return None
     best, level = comparison.get("best") or order[0], comparison.get("level") or 0.05
     names = [label(pair["model"]) for pair in found]
-    picture, axes = sheet(0.32 * len(found), left=room(names), right=0.75, bottom=0.35)
+    picture, axes = sheet(0.32 * len(found), left=room(names), right=0.95, bottom=0.35)
     axes.axvline(0, color=SOFT, linewidth=1)
     open_ones = []
     for y, pair in enumerate(found):
@@ -240,7 +242,7 @@ def overlap(document: Document) -> Picture | None:
     said = f"Overlap of the lists at {found.get('k', 'k')}"
     if off:
         value, a, b = max(off)
-        said = f"The lists of {plain(keys[b], 40)} and {plain(keys[a], 40)} are most alike: they share {share(value)} of their items"
+        said = f"The lists of {plain(keys[b], 40)} and {plain(keys[a], 40)} are most alike (Jaccard similarity {value:.2f})"
     note = f"Jaccard similarity of the first {found.get('k', '')} items, mean over users: 1 is the same list, 0 nothing in common."
     return Picture("overlap", said, note, svg(picture, said))
 
@@ -408,7 +410,6 @@ def latent(document: Document, models: Sequence[Series]) -> Picture | None:
         told.append(f"{plain(m.key, 40)} uses {int((values > ACTIVE).sum())} of {len(values)} latent dimensions")
         axes.plot(range(1, len(values) + 1), values, color=m.colour)
     axes.axhline(ACTIVE, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
-    axes.text(1, ACTIVE, f"{ACTIVE:g}", transform=axes.get_yaxis_transform(), ha="right", va="bottom", color=SOFT)
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     at = [tick for tick in (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1, 10, 100) if low <= tick <= high]
@@ -418,7 +419,7 @@ def latent(document: Document, models: Sequence[Series]) -> Picture | None:
     axes.grid(axis="y")
     axes.set_xlabel("latent dimension, largest first", labelpad=1)
     axes.set_title("KL from the prior, nats")
-    _names(picture, drawn)
+    legend(picture, [m.name for m in drawn], [m.colour for m in drawn], [""] * len(drawn))
     note = f"A dimension with more than {ACTIVE:g} nats (dashed) is active; the others say nothing of a user and could be left out."
     return Picture("latent", listed(told), note, svg(picture, listed(told)))
 
@@ -450,12 +451,17 @@ def item_map(document: Document) -> Iterator[Picture]:
         place = np.searchsorted(edges, users, side="left")
         bins = [place == at for at in range(len(edges) + 1)]
         layers = [
-            (f"{count(users[held].min())} to {count(users[held].max())} users", RAMP[at], held)
+            (_from_to(users[held].min(), users[held].max()), RAMP[at], held)
             for at, held in enumerate(bins)
             if held.any()
         ]
         said = f"Items by popularity, from {count(users.min())} to {count(users.max())} users"
-        yield Picture("map-popularity", said, note, _scatter(x, y, layers, said))
+        popular = [(label(items[at].get("title") or items[at]["item_id"]), at) for at in np.argsort(-users, kind="stable")[:60]]
+        yield Picture("map-popularity", said, f"{note} Some of the most popular are named.", _scatter(x, y, layers, said, popular))
+
+
+def _from_to(low: float, high: float) -> str:
+    return plural(low, "user") if low == high else f"{count(low)} to {count(high)} users"
 
 
 def _category(item: Mapping[str, Any]) -> str:
@@ -465,7 +471,9 @@ def _category(item: Mapping[str, Any]) -> str:
     return plain(first, 60)
 
 
-def _scatter(x: Any, y: Any, layers: Sequence[tuple[str, str, Any]], said: str) -> str:
+def _scatter(
+    x: Any, y: Any, layers: Sequence[tuple[str, str, Any]], said: str, named: Sequence[tuple[str, int]] = ()
+) -> str:
     """Points as one path a layer, each a line of almost no length with round ends: a few bytes a point."""
     names = [name for name, _, _ in layers]
     picture, axes = sheet(4.0, left=0.1, right=0.1, top=0.1, bottom=legend_room(names, 0.1))
@@ -479,12 +487,29 @@ def _scatter(x: Any, y: Any, layers: Sequence[tuple[str, str, Any]], said: str) 
         outline = Outline(ends, np.tile(codes, len(ends) // 2))
         outline.should_simplify = False
         axes.add_patch(PathPatch(outline, fill=False, edgecolor=colour, linewidth=3.6, capstyle="round", alpha=0.8))
+    _name_points(axes, x, y, named)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[["top", "right"]].set_visible(True)
     axes.spines[:].set_color(GRID)
     legend(picture, names, [colour for _, colour, _ in layers], ["o"] * len(names), line=False)
     return svg(picture, said)
+
+
+def _name_points(axes: Axes, x: Any, y: Any, named: Sequence[tuple[str, int]], most: int = 9) -> None:
+    """Names beneath as many of these points as have room for one: none overlaps another or leaves the picture."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    wide, tall = (right - left) / 5.0, (high - low) / 4.0  # of one inch
+    taken: list[tuple[float, float, float]] = []
+    for name, at in named:
+        half = (0.02 + CHARACTER * len(name) / 2) * wide
+        inside = left + half < x[at] < right - half and low + 0.3 * tall < y[at]
+        if inside and all(abs(x[at] - a) > half + b or abs(y[at] - c) > 0.3 * tall for a, b, c in taken):
+            box = {"facecolor": "#ffffff", "alpha": 0.75, "linewidth": 0, "pad": 1}
+            axes.text(x[at], y[at] - 0.06 * tall, name, ha="center", va="top", bbox=box)
+            taken.append((x[at], half, y[at]))
+        if len(taken) == most:
+            return
 
 
 def _profile(document: Document) -> Mapping[str, Any]:
@@ -555,18 +580,33 @@ def times(document: Document) -> Picture | None:
     starts = [moment(one["from"]) for one in bins]
     if len(bins) < 2 or None in starts:
         return None
-    picture, axes = sheet(1.9, left=0.75, bottom=0.35)
+    picture, axes = sheet(1.9, left=0.75, right=0.4, bottom=0.35)
     held = [one["interactions"] for one in bins]
     _bars(axes, held, width=0.9)
     days = (bins[-1]["from"] - bins[0]["from"]) / 86_400
-    form = "%Y" if days > 2_500 else "%Y-%m" if days > 90 else "%-d %b"
-    shown = np.unique(np.linspace(0, len(bins) - 1, 5).round().astype(int))
-    dates = [at.strftime(form) for place in shown if (at := starts[place]) is not None]
-    axes.set_xticks([int(place) for place in shown], dates)
+    form = "%Y" if days > 2_500 else "%Y-%m" if days > 90 else "%m-%d"
+    shown = _few(len(bins))
+    axes.set_xticks(shown, [at.strftime(form) for place in shown if (at := starts[place]) is not None])
     axes.set_title("interactions")
     busiest = bins[int(np.argmax(held))]
     said = f"Interactions from {words.day(bins[0]['from'])} on; the busiest stretch begins on {words.day(busiest['from'])}"
     return Picture("times", said, "Equal stretches of time, in UTC.", svg(picture, said))
+
+
+def _few(number: int, most: int = 5) -> list[int]:
+    """At most so many evenly spaced places, the last among them."""
+    return list(range(number - 1, -1, -max(-(-(number - 1) // (most - 1)), 1)))[::-1]
+
+
+def _near(points: Sequence[Mapping[str, Any]], models: Sequence[Series], metric: str) -> tuple[list[Series], str]:
+    """The models that a picture of small changes can show: those far below the best would flatten it. And who is left out."""
+    lows = {m.key: value for m in models if (value := mean(points[-1].get(m.key))) is not None}
+    least = 0.7 * max(lows.values(), default=0)
+    near = [m for m in models if lows.get(m.key, least) >= least]
+    far = [f"{plain(m.key, 40)} ({figure(lows[m.key])})" for m in models if m not in near]
+    if len(near) < 2 or not far:
+        return list(models), ""
+    return near, f" Far below and not shown: {listed(far)}."
 
 
 def _lines_by_place(
@@ -584,8 +624,8 @@ def _lines_by_place(
         axes.add_collection(
             LineCollection([((x, low), (x, high)) for x, (low, high) in zip(xs, ends, strict=True)], colors=m.colour, linewidths=1)
         )
-    shown = np.unique(np.linspace(0, len(points) - 1, min(5, len(points))).round().astype(int))
-    axes.set_xticks([int(place) for place in shown], [names[place] for place in shown])
+    shown = _few(len(points))
+    axes.set_xticks(shown, [names[place] for place in shown])
     axes.set_xlim(-0.35, len(points) - 0.65)
     ticks(axes.yaxis)
     axes.grid(axis="y")
@@ -604,11 +644,12 @@ def windows(document: Document, metric: str, models: Sequence[Series]) -> Pictur
     starts = [moment(row.get("test_from")) for row in longest]
     names = [at.strftime("%Y-%m-%d") if at else f"window {place}" for place, at in enumerate(starts, 1)]
     points = [{key: rows[place]["metrics"].get(metric) for key, rows in of.items() if place < len(rows)} for place in range(most)]
+    near, far = _near(points, models, metric)
     firsts = [max(have, key=lambda key: have[key]) for have in map(_measured, points) if have]
     best = max(dict.fromkeys(firsts), key=firsts.count) if firsts else ""
     said = f"{plain(best, 40)} has the highest {plain(metric, 40)} in {firsts.count(best)} of {most} windows"
-    note = f"Each window has test users of its own; lines up and down are 95 % intervals.{_only_some(document, models)}"
-    return Picture("windows", said, note, _lines_by_place(points, names, models, f"{label(metric)}, by start of the test", said))
+    note = f"Each window has test users of its own; lines up and down are 95 % intervals.{far}{_only_some(document, models)}"
+    return Picture("windows", said, note, _lines_by_place(points, names, near, f"{label(metric)}, by start of the test", said))
 
 
 def _measured(point: Mapping[str, Any]) -> dict[str, float]:
@@ -623,6 +664,7 @@ def trend(document: Document, metric: str, models: Sequence[Series]) -> Picture 
     if len(points) < 2 or not any(map(_measured, points[:-1])):
         return None
     names = [_short_date(night) for night in earlier] + ["now"]
+    near, far = _near(points, models, metric)
     moved = []
     for m in models:
         had = [mean(point.get(m.key)) for point in points]
@@ -630,10 +672,14 @@ def trend(document: Document, metric: str, models: Sequence[Series]) -> Picture 
             moved.append(f"{plain(m.key, 40)} {words.signed(had[-1] - had[-2])}")
     said = f"{plain(metric, 40)} since the last evaluation: {listed(moved)}" if moved else f"{plain(metric, 40)} over time"
     between = [interval(score["ci95"]) for score in points[-1].values() if score and score.get("ci95")]
-    note = f"Lines up and down are 95 % intervals{'' if between else ', where known'}.{_only_some(document, models)}"
-    return Picture("trend", said, note, _lines_by_place(points, names, models, label(metric), said))
+    note = f"Lines up and down are 95 % intervals{'' if between else ', where known'}.{far}{_only_some(document, models)}"
+    return Picture("trend", said, note, _lines_by_place(points, names, near, label(metric), said))
 
 
 def _short_date(night: Mapping[str, Any]) -> str:
-    created = str(night.get("created") or "")
-    return created[:10] if re.match(r"\d{4}-\d\d-\d\d", created) else label(night.get("name", ""), 10)
+    """`18 Nov`, or the name where there is no date."""
+    try:
+        made = datetime.fromisoformat(str(night.get("created")))
+    except ValueError:
+        return label(night.get("name", ""), 9)
+    return f"{made.day} {made:%b}"
