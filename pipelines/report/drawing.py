@@ -29,7 +29,11 @@ SERIES = ("#0b63a5", "#c2510c", "#0a7d5a", "#9c3d86", "#8a6d00", "#4a4f57", "#16
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 RAMP = ("#bcd7ee", "#86b6dd", "#4f8fc4", "#27659b", "#123f6b")
 NAMES = {
-    **{INK: "ink", SOFT: "soft", GRID: "grid", PAPER: "paper", REST: "rest"},
+    INK: "ink",
+    SOFT: "soft",
+    GRID: "grid",
+    PAPER: "paper",
+    REST: "rest",
     **{colour: f"s{place}" for place, colour in enumerate(SERIES)},
     **{colour: f"q{place}" for place, colour in enumerate(RAMP)},
 }
@@ -104,9 +108,7 @@ def panels(number: int, height: float, bottom: float, left: float = 0.6, gap: fl
     for place in range(number):
         row, column = divmod(place, columns)
         under = bottom + (rows - 1 - row) * (height + between)
-        found.append(
-            figure.add_axes(((left + column * (width + gap)) / WIDTH, under / total, width / WIDTH, height / total))
-        )
+        found.append(figure.add_axes(((left + column * (width + gap)) / WIDTH, under / total, width / WIDTH, height / total)))
     return figure, found
 
 

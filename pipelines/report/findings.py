@@ -88,8 +88,8 @@ def answer(document: Document, metric: str, order: Sequence[str]) -> dict[str, A
     models = document["models"]
     comparison = document.get("comparison") or {}
     verdict = comparison.get("verdict") or {}
-    best = comparison.get("best") if comparison.get("best") in models else order[0]
-    publish = verdict.get("publish") if verdict.get("publish") in models else best
+    best: str = comparison["best"] if comparison.get("best") in models else order[0]
+    publish: str = verdict["publish"] if verdict.get("publish") in models else best
     told = plain(publish, 60)
     score = models[publish]["metrics"].get(metric) or {}
     said = [_reached(told, metric, score)] if score.get("mean") is not None else []
@@ -136,6 +136,8 @@ def _lead(told: str, next_best: str, models: Mapping[str, Any], publish: str, ov
     if ours is None or theirs is None:
         return ""
     lead = ours - theirs
+    if lead == 0:
+        return f"{next_best} reaches the same."
     relative = f", or {share(abs(lead) / theirs)}," if theirs > 0 else ""
     way = "more" if lead >= 0 else "less"
     return f"That is {figure(abs(lead))}{relative} {way} than {next_best}, the next best."

@@ -135,7 +135,7 @@ def _items(items: Sequence[Mapping[str, Any]], last: bool = False) -> dict[str, 
 
 def _fits(document: Document, order: Sequence[str]) -> dict[str, Any]:
     """How each model was trained."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for key in order:
         fit = document["models"][key].get("fit") or {}
         kl = fit.get("kl_by_dimension") or []
@@ -240,7 +240,9 @@ def _windows(document: Document, order: Sequence[str], metric: str) -> dict[str,
 
 def _top_items(document: Document) -> list[dict[str, str]]:
     found = (document["data"].get("profile") or {}).get("top_items") or []
-    return [{"title": words.plain(item.get("title") or item["item_id"]), "users": words.count(item.get("users"))} for item in found]
+    return [
+        {"title": words.plain(item.get("title") or item["item_id"]), "users": words.count(item.get("users"))} for item in found
+    ]
 
 
 def _provenance(document: Document) -> list[tuple[str, str]]:

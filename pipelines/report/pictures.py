@@ -61,7 +61,7 @@ class Series(NamedTuple):
 
 
 def series(document: Document, order: Sequence[str]) -> list[Series]:
-    """The models that have a colour, best first. Colours go by the order of the document, which is that of the configuration."""
+    """The models that have a colour, best first. Colours go by the order of the document: that of the configuration."""
     keys = list(document["models"]) if len(document["models"]) <= MOST else list(order[:MOST])
     place = {key: keys.index(key) for key in order if key in keys}
     return [Series(key, label(key), SERIES[at], MARKERS[at]) for key, at in place.items()]
@@ -72,7 +72,11 @@ def draw(document: Document, metric: str) -> dict[str, list[Picture]]:
     order = standing(document, metric)
     models = series(document, order)
     sections: dict[str, list[Picture | None]] = {
-        "accuracy": [scores(document, metric, order, models), differences(document, metric, order), curves(document, metric, models)],
+        "accuracy": [
+            scores(document, metric, order, models),
+            differences(document, metric, order),
+            curves(document, metric, models),
+        ],
         "beyond": [overlap(document)],
         "groups": list(groups(document, metric, models)),
         "targets": list(targets(document, models)),
@@ -125,8 +129,12 @@ def scores(document: Document, metric: str, order: Sequence[str], models: Sequen
     ticks(axes.xaxis, 4)
     axes.set_title(plain(metric, 40))
     (first, high), (last, low) = found[0], found[-1]
-    said = f"{metric}: {plain(first, 40)} leads with {figure(high['mean'])}, {plain(last, 40)} is last with {figure(low['mean'])}"
-    note = "Dots are means over test users, lines their 95 % intervals. Models share their users: see the differences beside."
+    said = (
+        f"{metric}: {plain(first, 40)} leads with {figure(high['mean'])}, {plain(last, 40)} is last with {figure(low['mean'])}"
+    )
+    note = "Dots are means over test users, lines their 95 % intervals."
+    if document.get("comparison"):
+        note += " All models have the same users, so the differences say more."
     return Picture("scores", said, note, svg(picture, said))
 
 
@@ -173,7 +181,7 @@ def curves(document: Document, metric: str, models: Sequence[Series]) -> Picture
     names = sorted(names, key=lambda name: (name != lead, rank.get(name, len(rank))))[:4]
     if not names:
         return None
-    picture, all_axes = panels(len(names), 1.55, legend_room([m.name for m in drawn], 0.55))
+    picture, all_axes = panels(len(names), 1.55, legend_room([m.name for m in drawn], 0.6))
     for name, axes in zip(names, all_axes, strict=True):
         for m in drawn:
             if name not in of[m.key]:
@@ -187,7 +195,7 @@ def curves(document: Document, metric: str, models: Sequence[Series]) -> Picture
         axes.grid(axis="y")
         axes.set_title(name_of(name))
     for axes in all_axes[-2:]:
-        axes.set_xlabel("k", labelpad=1)
+        axes.set_xlabel("k", labelpad=3)
     _names(picture, drawn)
     said = f"{listed([name_of(name) for name in names])} over the length of the list"
     firsts = [_leader(of, drawn, names[0], place) for place in (0, -1)]
@@ -196,7 +204,9 @@ def curves(document: Document, metric: str, models: Sequence[Series]) -> Picture
         same = f"{firsts[0]} leads in {name_of(names[0])} both at k = {k[0]} and at k = {k[-1]}"
         other = f"{firsts[0]} leads in {name_of(names[0])} at k = {k[0]}, {firsts[1]} at k = {k[-1]}"
         said = same if firsts[0] == firsts[1] else other
-    note = f"Lines are means over test users, bands their 95 % intervals; k has a logarithmic scale.{_only_some(document, models)}"
+    note = (
+        f"Lines are means over test users, bands their 95 % intervals; k has a logarithmic scale.{_only_some(document, models)}"
+    )
     return Picture("curves", said, note, svg(picture, said))
 
 
@@ -243,7 +253,9 @@ def overlap(document: Document) -> Picture | None:
     if off:
         value, a, b = max(off)
         said = f"The lists of {plain(keys[b], 40)} and {plain(keys[a], 40)} are most alike (Jaccard similarity {value:.2f})"
-    note = f"Jaccard similarity of the first {found.get('k', '')} items, mean over users: 1 is the same list, 0 nothing in common."
+    note = (
+        f"Jaccard similarity of the first {found.get('k', '')} items, mean over users: 1 is the same list, 0 nothing in common."
+    )
     return Picture("overlap", said, note, svg(picture, said))
 
 
@@ -257,8 +269,11 @@ def groups(document: Document, metric: str, models: Sequence[Series]) -> Iterato
         points = {group: {key: row["metrics"].get(name) for key, row in row_of.items()} for group, row_of in rows.items()}
         sizes = {group: next(iter(row_of.values())).get("users") for group, row_of in rows.items()}
         said = _who_leads(points, models, name, by)
-        note = f"Means over the users of each group with 95 % intervals; the number of users is in brackets.{_only_some(document, models)}"
-        yield Picture(_file("groups", by, used), said, note, _dots(points, sizes, models, f"{plain(name, 30)} by {plain(by, 30)}", said))
+        note = "Means over the users of each group with 95 % intervals; the number of users is in brackets."
+        note += _only_some(document, models)
+        yield Picture(
+            _file("groups", by, used), said, note, _dots(points, sizes, models, f"{plain(name, 30)} by {plain(by, 30)}", said)
+        )
 
 
 def targets(document: Document, models: Sequence[Series]) -> Iterator[Picture]:
@@ -272,7 +287,9 @@ def targets(document: Document, models: Sequence[Series]) -> Iterator[Picture]:
         sizes = {group: next(iter(row_of.values())).get("targets") for group, row_of in rows.items()}
         title = f"found among the first {split_name(name)[1]}, by {plain(by, 30)}"
         said = _who_leads(points, models, f"share found@{split_name(name)[1]}", by)
-        note = f"Share of the held-out items that stands in the list; their number is in brackets.{_only_some(document, models)}"
+        note = (
+            f"Share of the held-out items that stands in the list; their number is in brackets.{_only_some(document, models)}"
+        )
         yield Picture(_file("targets", by, used), said, note, _dots(points, sizes, models, title, said))
 
 
@@ -309,7 +326,8 @@ def _who_leads(points: Mapping[str, Mapping[str, Any]], models: Sequence[Series]
         return f"{plain(name, 40)} by {plain(by, 40)}"
     first = max(wins, key=lambda key: len(wins[key]))
     total = sum(map(len, wins.values()))
-    head = f"By {plain(by, 40)}, {plain(first, 40)} has the highest {plain(name, 40)} in {len(wins[first])} of {plural(total, 'group')}"
+    head = f"By {plain(by, 40)}, {plain(first, 40)} has the highest {plain(name, 40)}"
+    head += f" in {len(wins[first])} of {plural(total, 'group')}"
     others = [f"{plain(key, 40)} in {listed([plain(g, 30) for g in won], most=3)}" for key, won in wins.items() if key != first]
     return f"{head}; {listed(others, most=4)}" if others else head
 
@@ -356,7 +374,7 @@ def validation(document: Document, models: Sequence[Series]) -> Picture | None:
     if not found:
         return None
     drawn = [m for m, _, _ in found]
-    picture, axes = sheet(2.1, bottom=legend_room([m.name for m in drawn], 0.55))
+    picture, axes = sheet(2.1, bottom=legend_room([m.name for m in drawn], 0.6))
     for m, curve, best in found:
         axes.plot(range(1, len(curve) + 1), curve, color=m.colour)
         if 0 < best <= len(curve):
@@ -364,7 +382,7 @@ def validation(document: Document, models: Sequence[Series]) -> Picture | None:
     ticks(axes.xaxis, 5, whole=True)
     ticks(axes.yaxis)
     axes.grid(axis="y")
-    axes.set_xlabel("epoch", labelpad=1)
+    axes.set_xlabel("epoch", labelpad=3)
     axes.set_title("validation metric")
     _names(picture, drawn)
     late = [plain(m.key, 40) for m, curve, best in found if best >= len(curve)]
@@ -380,7 +398,7 @@ def losses(document: Document, models: Sequence[Series]) -> Picture | None:
     found = _fits(document, models, "losses")
     if not found:
         return None
-    picture, all_axes = panels(len(found), 1.1, 0.5)
+    picture, all_axes = panels(len(found), 1.1, 0.55)
     for (m, curve, best), axes in zip(found, all_axes, strict=True):
         axes.plot(range(1, len(curve) + 1), curve, color=m.colour)
         if 0 < best <= len(curve):
@@ -390,7 +408,7 @@ def losses(document: Document, models: Sequence[Series]) -> Picture | None:
         axes.grid(axis="y")
         axes.set_title(m.name)
     for axes in all_axes[-2:]:
-        axes.set_xlabel("epoch", labelpad=1)
+        axes.set_xlabel("epoch", labelpad=3)
     fell = [f"{plain(m.key, 40)} from {figure(curve[0])} to {figure(curve[-1])}" for m, curve, _ in found]
     said = f"Training loss by epoch: {listed(fell)}"
     note = "Each model has a loss of its own, so the scales cannot be compared; the marker is the epoch that is kept."
@@ -403,7 +421,7 @@ def latent(document: Document, models: Sequence[Series]) -> Picture | None:
     if not found:
         return None
     drawn = [m for m, _, _ in found]
-    picture, axes = sheet(2.0, bottom=legend_room([m.name for m in drawn], 0.55))
+    picture, axes = sheet(2.0, bottom=legend_room([m.name for m in drawn], 0.6))
     told = []
     for m, kl, _ in found:
         values = np.sort(np.maximum(np.asarray(kl, float), 1e-5))[::-1]
@@ -417,10 +435,10 @@ def latent(document: Document, models: Sequence[Series]) -> Picture | None:
     axes.set_yticks([], minor=True)
     ticks(axes.xaxis, 5, whole=True)
     axes.grid(axis="y")
-    axes.set_xlabel("latent dimension, largest first", labelpad=1)
+    axes.set_xlabel("latent dimension, largest first", labelpad=3)
     axes.set_title("KL from the prior, nats")
     legend(picture, [m.name for m in drawn], [m.colour for m in drawn], [""] * len(drawn))
-    note = f"A dimension with more than {ACTIVE:g} nats (dashed) is active; the others say nothing of a user and could be left out."
+    note = f"A dimension with more than {ACTIVE:g} nats (dashed) is active; the others say nothing of a user."
     return Picture("latent", listed(told), note, svg(picture, listed(told)))
 
 
@@ -451,13 +469,13 @@ def item_map(document: Document) -> Iterator[Picture]:
         place = np.searchsorted(edges, users, side="left")
         bins = [place == at for at in range(len(edges) + 1)]
         layers = [
-            (_from_to(users[held].min(), users[held].max()), RAMP[at], held)
-            for at, held in enumerate(bins)
-            if held.any()
+            (_from_to(users[held].min(), users[held].max()), RAMP[at], held) for at, held in enumerate(bins) if held.any()
         ]
         said = f"Items by popularity, from {count(users.min())} to {count(users.max())} users"
         popular = [(label(items[at].get("title") or items[at]["item_id"]), at) for at in np.argsort(-users, kind="stable")[:60]]
-        yield Picture("map-popularity", said, f"{note} Some of the most popular are named.", _scatter(x, y, layers, said, popular))
+        yield Picture(
+            "map-popularity", said, f"{note} Some of the most popular are named.", _scatter(x, y, layers, said, popular)
+        )
 
 
 def _from_to(low: float, high: float) -> str:
@@ -471,9 +489,7 @@ def _category(item: Mapping[str, Any]) -> str:
     return plain(first, 60)
 
 
-def _scatter(
-    x: Any, y: Any, layers: Sequence[tuple[str, str, Any]], said: str, named: Sequence[tuple[str, int]] = ()
-) -> str:
+def _scatter(x: Any, y: Any, layers: Sequence[tuple[str, str, Any]], said: str, named: Sequence[tuple[str, int]] = ()) -> str:
     """Points as one path a layer, each a line of almost no length with round ends: a few bytes a point."""
     names = [name for name, _, _ in layers]
     picture, axes = sheet(4.0, left=0.1, right=0.1, top=0.1, bottom=legend_room(names, 0.1))
@@ -522,7 +538,7 @@ def popularity(document: Document) -> Picture | None:
     items, held = curve.get("items") or [], curve.get("interactions") or []
     if len(items) < 2:
         return None
-    picture, axes = sheet(2.3, bottom=0.55)
+    picture, axes = sheet(2.3, bottom=0.6)
     x, y = [100 * value for value in items], [100 * value for value in held]
     axes.plot((0, 100), (0, 100), color=REST, linewidth=1)
     axes.plot(x, y, color=SERIES[0])
@@ -537,7 +553,7 @@ def popularity(document: Document) -> Picture | None:
     ticks(axes.yaxis)
     axes.grid(axis="y")
     axes.set_title("% of the interactions")
-    axes.set_xlabel("% of the items, most popular first", labelpad=1)
+    axes.set_xlabel("% of the items, most popular first", labelpad=3)
     said = f"The most popular 20 % of the items have {at_fifth:.0f} % of the interactions"
     return Picture("popularity", said, "The straight line is what items of equal popularity would give.", svg(picture, said))
 
@@ -548,23 +564,29 @@ def lengths(document: Document) -> Picture | None:
     edges, users = found.get("edges") or [], found.get("users") or []
     if len(edges) < 2 or len(edges) != len(users):
         return None
-    names = [str(low) if high == low + 1 else f"{low}\N{EN DASH}{high - 1}" for low, high in pairwise(edges)] + [f"{edges[-1]}+"]
-    picture, axes = sheet(1.9, left=0.75, bottom=0.55)
+    names = [str(low) if high == low + 1 else f"{low}\N{EN DASH}{high - 1}" for low, high in pairwise(edges)] + [
+        f"{edges[-1]}+"
+    ]
+    picture, axes = sheet(1.9, left=0.75, bottom=0.6)
     _bars(axes, users)
     every = -(-len(names) * (max(map(len, names)) + 1) // 44)
     shown = range(0, len(names), max(every, 1))
     axes.set_xticks(list(shown), [names[place] for place in shown])
     axes.tick_params(axis="x", length=0)
     axes.set_title("users")
-    axes.set_xlabel("interactions of a user", labelpad=1)
+    axes.set_xlabel("interactions of a user", labelpad=3)
     half = int(np.searchsorted(np.cumsum(users), sum(users) / 2))
-    said = f"Half of the users have at most {edges[half + 1] - 1} interactions" if half + 1 < len(edges) else "Histories are long"
+    said = (
+        f"Half of the users have at most {edges[half + 1] - 1} interactions" if half + 1 < len(edges) else "Histories are long"
+    )
     return Picture("lengths", said, "Users by the length of their history, after cleaning.", svg(picture, said))
 
 
 def _bars(axes: Axes, heights: Sequence[float], width: float = 0.86) -> None:
     """Bars from 0, as one path."""
-    corners = [((at - width / 2, 0), (at - width / 2, h), (at + width / 2, h), (at + width / 2, 0)) for at, h in enumerate(heights)]
+    corners = [
+        ((at - width / 2, 0), (at - width / 2, h), (at + width / 2, h), (at + width / 2, 0)) for at, h in enumerate(heights)
+    ]
     vertices = np.array([corner for bar in corners for corner in (*bar, bar[0])], float)
     codes = [Outline.MOVETO, Outline.LINETO, Outline.LINETO, Outline.LINETO, Outline.CLOSEPOLY] * len(corners)
     axes.add_patch(PathPatch(Outline(vertices, codes), facecolor=SERIES[0], linewidth=0))
@@ -622,7 +644,9 @@ def _lines_by_place(
         axes.plot(xs, [score["mean"] for _, score in found], color=m.colour, marker=m.marker, linewidth=1.4)
         ends = [_interval_ends(score) for _, score in found]
         axes.add_collection(
-            LineCollection([((x, low), (x, high)) for x, (low, high) in zip(xs, ends, strict=True)], colors=m.colour, linewidths=1)
+            LineCollection(
+                [((x, low), (x, high)) for x, (low, high) in zip(xs, ends, strict=True)], colors=m.colour, linewidths=1
+            )
         )
     shown = _few(len(points))
     axes.set_xticks(shown, [names[place] for place in shown])
@@ -643,7 +667,9 @@ def windows(document: Document, metric: str, models: Sequence[Series]) -> Pictur
     longest = next(rows for rows in of.values() if len(rows) == most)
     starts = [moment(row.get("test_from")) for row in longest]
     names = [at.strftime("%Y-%m-%d") if at else f"window {place}" for place, at in enumerate(starts, 1)]
-    points = [{key: rows[place]["metrics"].get(metric) for key, rows in of.items() if place < len(rows)} for place in range(most)]
+    points = [
+        {key: rows[place]["metrics"].get(metric) for key, rows in of.items() if place < len(rows)} for place in range(most)
+    ]
     near, far = _near(points, models, metric)
     firsts = [max(have, key=lambda key: have[key]) for have in map(_measured, points) if have]
     best = max(dict.fromkeys(firsts), key=firsts.count) if firsts else ""

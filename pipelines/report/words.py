@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-CONTROLS = {code: None for code in (*range(9), 11, 12, *range(14, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+CONTROLS = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160), *range(8234, 8239), *range(8294, 8298)))
 """Characters that no title needs: they would break the XML of a picture, or turn the text around them."""
 
 
@@ -51,13 +51,10 @@ def size(value: float | None) -> str:
     """Bytes for people: 636 MiB."""
     if value is None:
         return ""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(value) < 1024:
-            break
-        value /= 1024
-    else:
-        unit = "TiB"
-    return f"{value:,.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+    units = ("B", "KiB", "MiB", "GiB", "TiB")
+    place = min((int(abs(value)).bit_length() - 1) // 10 if abs(value) >= 1 else 0, len(units) - 1)
+    value /= 1024**place
+    return f"{value:,.0f} {units[place]}" if place == 0 or value >= 100 else f"{value:.1f} {units[place]}"
 
 
 def duration(seconds: float | None) -> str:
@@ -126,5 +123,7 @@ def cause(name: str) -> str:
 
 def settings(config: dict[str, Any]) -> str:
     """A model's settings as `key=value`."""
-    said = (f"{key}={format(each, '.4g') if isinstance(each, float) else each}" for key, each in config.items() if key != "name")
+    said = (
+        f"{key}={format(each, '.4g') if isinstance(each, float) else each}" for key, each in config.items() if key != "name"
+    )
     return plain(", ".join(said), 2_000)
