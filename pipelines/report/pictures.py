@@ -102,8 +102,9 @@ def _names(picture: Figure, models: Sequence[Series], line: bool = True) -> None
     legend(picture, [m.name for m in models], [m.colour for m in models], [m.marker for m in models], line)
 
 
-def _rows(axes: Axes, names: Sequence[str]) -> None:
-    """Names down the side, first on top."""
+def _rows(axes: Axes, names: Sequence[str], title: str = "") -> None:
+    """Names down the side, first on top; the title begins above the names, where there is most room."""
+    axes.annotate(title, (0, 1), (4, 6), xycoords=("figure fraction", "axes fraction"), textcoords="offset points", color=SOFT)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0, labelcolor=INK)
@@ -125,9 +126,8 @@ def scores(document: Document, metric: str, order: Sequence[str], models: Sequen
         axes.plot(_interval_ends(score), (y, y), color=colour, solid_capstyle="butt")
         axes.plot(score["mean"], y, color=colour, marker=marker)
         axes.text(1.02, y, figure(score["mean"]), transform=axes.get_yaxis_transform(), va="center")
-    _rows(axes, names)
+    _rows(axes, names, plain(metric, 50))
     ticks(axes.xaxis, 4)
-    axes.set_title(plain(metric, 40))
     (first, high), (last, low) = found[0], found[-1]
     said = (
         f"{metric}: {plain(first, 40)} leads with {figure(high['mean'])}, {plain(last, 40)} is last with {figure(low['mean'])}"
@@ -159,9 +159,8 @@ def differences(document: Document, metric: str, order: Sequence[str]) -> Pictur
         told = words.p_value(p)
         axes.text(1.02, y, f"p {told}" if told else "", transform=axes.get_yaxis_transform(), va="center")
         open_ones += [] if certain else [plain(pair["model"], 40)]
-    _rows(axes, names)
+    _rows(axes, names, f"{label(metric)} of {label(best)} less that of")
     ticks(axes.xaxis, 4)
-    axes.set_title(f"{label(metric)} of {label(best)} less that of ...")
     leads = f"{plain(best, 40)} leads every other model beyond chance"
     said = leads if not open_ones else f"The lead of {plain(best, 40)} over {listed(open_ones)} may be chance"
     note = (
@@ -272,7 +271,7 @@ def groups(document: Document, metric: str, models: Sequence[Series]) -> Iterato
         note = "Means over the users of each group with 95 % intervals; the number of users is in brackets."
         note += _only_some(document, models)
         yield Picture(
-            _file("groups", by, used), said, note, _dots(points, sizes, models, f"{plain(name, 30)} by {plain(by, 30)}", said)
+            _file("groups", by, used), said, note, _dots(points, sizes, models, f"{label(name)} by {label(by, 30)}", said)
         )
 
 
@@ -285,7 +284,7 @@ def targets(document: Document, models: Sequence[Series]) -> Iterator[Picture]:
         name = next((key for key in first if split_name(key)[0] == FOUND), "")
         points = {group: {key: row.get(name) for key, row in row_of.items()} for group, row_of in rows.items()}
         sizes = {group: next(iter(row_of.values())).get("targets") for group, row_of in rows.items()}
-        title = f"found among the first {split_name(name)[1]}, by {plain(by, 30)}"
+        title = f"found among the first {split_name(name)[1]}, by {label(by)}"
         said = _who_leads(points, models, f"share found@{split_name(name)[1]}", by)
         note = (
             f"Share of the held-out items that stands in the list; their number is in brackets.{_only_some(document, models)}"
@@ -348,12 +347,11 @@ def _dots(
         lines = LineCollection([((low, y), (high, y)) for (low, high), y in zip(ends, ys, strict=True)], colors=m.colour)
         axes.add_collection(lines)
         axes.plot([score["mean"] for _, score in found], ys, m.marker, color=m.colour, markersize=4.5)
-    _rows(axes, names)
+    _rows(axes, names, title)
     for y in range(1, len(points)):
         axes.axhline(y - 0.5, color=GRID, linewidth=0.8)
     axes.set_ylim(len(points) - 0.5, -0.5)
     ticks(axes.xaxis, 4)
-    axes.set_title(title)
     _names(picture, drawn, line=False)
     return svg(picture, said)
 

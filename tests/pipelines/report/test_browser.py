@@ -17,7 +17,7 @@ REQUIRED = bool(os.environ.get("RECSYS_AE_REQUIRE_CHROMIUM"))
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None and not REQUIRED, reason="no chromium, chromium-browser or google-chrome on this machine"
 )
-PHONE, DESK = 375, 1280
+PHONE, DESK, PAPER = 375, 1280, 718
 LEAST_TEXT = 9
 """Pixels, on a phone, of text within a picture."""
 AA = 4.5
@@ -164,10 +164,14 @@ def test_text_has_contrast_in_both_themes(browser: Any, reports: dict[str, Path]
 def test_paper_is_white_shows_everything_and_cuts_no_picture(browser: Any, reports: dict[str, Path]) -> None:
     page, *_ = opened(browser, reports["whole"], scheme="dark")
     page.emulate_media(media="print", color_scheme="dark")
+    page.set_viewport_size({"width": PAPER, "height": 1_000})
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     hidden = """[...document.querySelectorAll(".panel, details > *")].filter(e =>
         !e.checkVisibility({contentVisibilityAuto: true})).map(e => e.outerHTML.slice(0, 80))"""
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate("document.documentElement.scrollWidth") <= PAPER
+    widths = page.evaluate("[...document.querySelectorAll('table')].map(table => table.getBoundingClientRect().width)")
+    assert max(widths) <= PAPER
     assert page.evaluate(hidden) == []
     assert page.evaluate("""[...document.querySelectorAll("figure")].every(e => getComputedStyle(e).breakInside === "avoid")""")
     page.evaluate("dispatchEvent(new Event('afterprint'))")
