@@ -120,6 +120,22 @@ def evaluate(
 
 
 @app.command()
+def report(
+    evaluation: Annotated[Path, typer.Argument(help="evaluation.json, or the folder that holds it.", show_default=False)],
+    folder: Annotated[Path | None, typer.Option("--out", help="Another folder; beside evaluation.json without.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw report.html and its pictures again from an evaluation.json."""
+    from pipelines.report import render_file
+
+    path = render_file(evaluation, folder)
+    if as_json:
+        print_json({"report": str(path), "pictures": [str(each) for each in sorted((path.parent / "pictures").glob("*.svg"))]})
+        return
+    out.print(f"written to {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
 def tune(config: ConfigPath, as_json: AsJson = False) -> None:
     """Search the hyperparameters of every model on the validation users: the best of each, in a configuration to train."""
     from pipelines.config import load_config
