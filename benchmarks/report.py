@@ -13,15 +13,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipelines.report import render
-
 from benchmarks.compare import Comparison, report
 from benchmarks.quality import BENCHMARKS
 from pipelines.config import make_config
-from pipelines.evaluate import per_user_writer, write_document
+from pipelines.evaluate import per_user_writer
 from pipelines.evaluation.document import document, together
 from pipelines.evaluation.judged import Bench, Judged, judge_model, peak_rss_bytes
 from pipelines.evaluation.per_user import PerUserFile
+from pipelines.evaluation.stored import write_document
+from pipelines.report import render
 from recsys_ae.histories import Holdout
 from recsys_ae.models import MODELS, Recommender
 from recsys_ae.products import limit_threads

@@ -15,10 +15,11 @@ import numpy as np
 
 from benchmarks.record import write
 from pipelines.config import make_config
-from pipelines.evaluate import per_user_writer, write_document
+from pipelines.evaluate import per_user_writer
 from pipelines.evaluation.document import document, together
 from pipelines.evaluation.judged import Bench, Judged, kept_by, peak_rss_bytes
 from pipelines.evaluation.per_user import PerUserFile
+from pipelines.evaluation.stored import write_document
 from recsys_ae.beyond import Lists
 from recsys_ae.dataset import Dataset
 from recsys_ae.evaluation import tallied

@@ -79,7 +79,7 @@ def train(
 @app.command()
 def evaluate(
     config: ConfigPath,
-    folder: Annotated[Path, typer.Option("--out", help="Folder for evaluation.json.", show_default=False)],
+    folder: Annotated[Path, typer.Option("--out", help="Folder for report.html and evaluation.json.", show_default=False)],
     registry: Annotated[
         Path | None, typer.Option("--registry", help="Judge saved versions of this registry; nothing is trained.")
     ] = None,
@@ -96,9 +96,9 @@ def evaluate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """All models on one split, compared on the test users: a table, and DIR/evaluation.json."""
+    """All models on one split, compared on the test users: a table, DIR/report.html and DIR/evaluation.json."""
     from pipelines.config import load_config
-    from pipelines.evaluate import Foreign, evaluate_models, write_document
+    from pipelines.evaluate import Foreign, evaluate_models, write_report
     from pipelines.tables import cleaning_table, evaluation_table, progress_bars
 
     if versions and registry is None:
@@ -107,7 +107,7 @@ def evaluate(
     foreign = Foreign(registry, tuple(versions or ()), tuple(lists or ()), tuple(earlier or ()))
     with progress_bars(err) as report:
         document = evaluate_models(settings, report, folder, foreign)
-    path = write_document(document, folder)
+    path = write_report(document, folder)
     if as_json:
         print_json(document)
         return

@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 
 from pipelines.config import make_config
-from pipelines.evaluate import document_of, write_document
+from pipelines.evaluate import document_of, write_report
 from pipelines.evaluation.judged import Bench, judge_fitted
 from pipelines.ingest import split_dataset
 from pipelines.tables import cleaning_table, evaluation_table, progress_bars, recommendation_table
@@ -51,7 +51,7 @@ def demo(folder: Path, dataset: str, out: Console, err: Console) -> None:
         bench = Bench(split)
         evaluation = document_of(config, bench, counts, [judge_fitted(config, f, bench, report) for f in fitted])
         out.print(evaluation_table(evaluation, config.publish.metric))
-        path = write_document(evaluation, folder)
+        path = write_report(evaluation, folder)
         out.print(f"written to {path}\n")
 
         out.rule("3. Publishing: mult_vae, trained again on all users")

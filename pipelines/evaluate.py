@@ -1,9 +1,6 @@
-"""evaluate: all models on one split, or on each of its windows -> evaluation.json and per_user/MODEL.parquet."""
+"""evaluate: all models on one split, or on each of its windows -> evaluation.json, its report, per_user/MODEL.parquet."""
 
-import json
-import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -11,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config import ModelSection, RunConfig
-from pipelines.evaluation.document import SCHEMA, document, together
-from pipelines.evaluation.drift import earlier_nights, read_document
+from pipelines.evaluation.document import document, together
+from pipelines.evaluation.drift import earlier_nights
 from pipelines.evaluation.judged import Bench, ForeignLists, Judged, judge_fitted, judge_lists, judge_version
 from pipelines.evaluation.per_user import PerUserFile, PerUserWriter
+from pipelines.evaluation.stored import read_document, write_document
 from pipelines.ingest import split_windows
 from pipelines.train import Report, fit
 from recsys_ae.errors import ConfigError
@@ -46,7 +44,7 @@ def evaluate_models(
     Per-user figures are written into the folder, where there is one, as users stream by.
     """
     foreign = foreign or Foreign()
-    before = {path: read_document(path, SCHEMA) for path in foreign.earlier}
+    before = {path: read_document(path) for path in foreign.earlier}
     others = [ForeignLists.read(path) for path in foreign.lists]
     splits, counts = split_windows(config)
     benches = [Bench(split) for split in splits]
@@ -134,14 +132,12 @@ def _of_window(report: Report | None, window: str) -> Report | None:
     return (lambda key, progress: report(f"{key}, {window}", progress)) if report else None
 
 
-def write_document(content: dict[str, Any], folder: Path) -> Path:
-    """`evaluation.json` in the folder, written atomically."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "evaluation.json"
-    partial = folder / f".evaluation.json.{os.getpid()}.{time.monotonic_ns()}"
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
-    partial.replace(path)
-    return path
+def write_report(content: Mapping[str, Any], folder: Path) -> Path:
+    """evaluation.json, report.html and its pictures in the folder; gives the report."""
+    from pipelines.report import render  # imports matplotlib: slow
+
+    write_document(content, folder)
+    return render(content, folder)
 
 
 def document_of(config: RunConfig, bench: Bench, counts: dict[str, Any], judged: Sequence[Judged]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pipelines.evaluation.compare import comparison, overlap
 from pipelines.evaluation.judged import Bench, Judged
 from pipelines.evaluation.latent_map import item_map
 from pipelines.evaluation.profile import checks, cold, profile
+from pipelines.evaluation.stored import SCHEMA
 from recsys_ae.artifact import environment
 from recsys_ae.dataset import Dataset
 from recsys_ae.evaluation import Evaluation, Score, pooled, summarise
@@ -24,7 +25,6 @@ from recsys_ae.groups import Grouping, found_by_user, target_groups, user_groups
 from recsys_ae.significance import ratio
 from recsys_ae.split import Split, Window
 
-SCHEMA = 1
 WORST_USERS, WORST_ITEMS, LEAST_TARGETS = 10, 20, 3
 
 

@@ -1,29 +1,10 @@
 """How it went before: earlier evaluation.json beside this one."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from recsys_ae.errors import ConfigError
-
-
-def read_document(path: Path, schema: int) -> dict[str, Any]:
-    """An evaluation.json, or the one in a folder. Raises ConfigError, which names the file and what is wrong with it."""
-    if path.is_dir():
-        path = path / "evaluation.json"
-    try:
-        document = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: does not exist; expected an evaluation.json or its folder") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as JSON ({error}); expected an evaluation.json") from None
-    found = document.get("schema") if isinstance(document, dict) else None
-    if found != schema or not isinstance(document.get("models"), dict):
-        raise ConfigError(f"{path}: schema {found!r}; expected an evaluation.json of schema {schema}")
-    return dict(document)
 
 
 def earlier_nights(document: Mapping[str, Any], before: Mapping[Path, Mapping[str, Any]]) -> list[dict[str, Any]]:

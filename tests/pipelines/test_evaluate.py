@@ -346,7 +346,8 @@ def test_earlier_nights_make_a_trend(run: Run, judged: dict[str, Any], home: Pat
 
 
 @pytest.mark.parametrize(
-    ("content", "expected"), [(None, "does not exist"), ("{", "cannot be read"), ('{"schema": 7, "models": {}}', "schema 7")]
+    ("content", "expected"),
+    [(None, "no such file"), ("{", "not valid JSON"), ('{"schema": 7, "models": {}}', "found schema 7")],
 )
 def test_an_earlier_document_that_is_none_is_refused_before_the_work(
     run: Run, home: Path, content: str | None, expected: str

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from pipelines.__main__ import main
-from pipelines.report import read_document, render, render_file
+from pipelines.evaluation.stored import read_document
+from pipelines.report import render, render_file
 from recsys_ae.errors import ConfigError
 from tests.pipelines.report import documents
 

@@ -1,0 +1,61 @@
+"""evaluation.json as a file: written whole or not at all, and refused where it is none."""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recsys_ae.errors import ConfigError
+
+SCHEMA, NAME = 1, "evaluation.json"
+
+
+def write_document(content: Mapping[str, Any], folder: Path) -> Path:
+    """`evaluation.json` in the folder, written atomically."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / NAME
+    partial = folder / f".{NAME}.{os.getpid()}.{time.monotonic_ns()}"
+    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+    partial.replace(path)
+    return path
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """An evaluation.json, or the one in a folder. Raises ConfigError, which names the file, for what is none."""
+    path = path / NAME if path.is_dir() else path
+    expected = f"expected an evaluation.json of schema {SCHEMA}, as `recsys-ae evaluate` writes it"
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; {expected}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); {expected}") from None
+    try:
+        found = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid JSON ({error}); {expected}") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: found a JSON {_kind(found)}; {expected}")
+    if found.get("schema") != SCHEMA:
+        raise ConfigError(f"{path}: found schema {json.dumps(found.get('schema'))[:80]}; {expected}")
+    models = found.get("models")
+    if not isinstance(models, dict) or not models:
+        raise ConfigError(f"{path}: found no models; {expected}")
+    for key, entry in models.items():
+        metrics = entry.get("metrics") if isinstance(entry, dict) else None
+        if not isinstance(metrics, dict) or not all(isinstance(score, dict) and "mean" in score for score in metrics.values()):
+            raise ConfigError(f"{path}: model {key[:80]!r} has no metrics with a mean each; {expected}")
+    for part in ("data", "split"):
+        if not isinstance(found.get(part), dict):
+            raise ConfigError(f"{path}: found no object {part!r}; {expected}")
+    return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _kind(found: object) -> str:
+    return {list: "list", str: "string", type(None): "null", bool: "boolean"}.get(type(found), "number")
