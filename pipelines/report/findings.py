@@ -158,7 +158,7 @@ def _doubtful(pair: Mapping[str, Any] | None) -> str:
         return "The users judged are too few to call the difference real."
     between, chance = _difference(pair), _chance(pair)
     ends = pair["difference"].get("ci95")
-    zero = ", which includes none at all" if ends and ends[0] <= 0 <= ends[1] else ""
+    zero = ", which includes no difference at all" if ends and ends[0] <= 0 <= ends[1] else ""
     parts = [part for part in (between + zero if between else "", chance) if part]
     return f"The difference may be chance: {' and '.join(parts)}." if parts else "The difference may be chance."
 

@@ -74,7 +74,7 @@ def test_a_lead_that_may_be_chance() -> None:
     found = told(honest(documents.full(certain=False)))
     text = " ".join(found["sentences"])
     assert (found["heading"], found["tone"]) == ("Publish mult_vae, but its lead may be chance", "uncertain")
-    assert "between −0.0080 and 0.0160 (95 %), which includes none at all" in text and "probability 0.44" in text
+    assert "between −0.0080 and 0.0160 (95 %), which includes no difference at all" in text and "probability 0.44" in text
     assert "cannot tell it apart from mult_dae and ease" in text
 
 
