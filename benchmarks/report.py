@@ -19,7 +19,6 @@ from pipelines.config import make_config
 from pipelines.evaluate import per_user_writer
 from pipelines.evaluation.document import document, together
 from pipelines.evaluation.judged import Bench, Judged, judge_model, peak_rss_bytes
-from pipelines.evaluation.per_user import PerUserFile
 from pipelines.evaluation.stored import write_document
 from pipelines.report import render
 from recsys_ae.histories import Holdout
@@ -77,8 +76,8 @@ def parts(config: Any, bench: Bench, fitted: dict[str, tuple[Recommender, FitRec
         with per_user_writer(folder, section.key) as writer:
             assert writer
             model, record = fitted[section.key]
-            judged[section.key] = [judge_model(config, section, model, record, bench, writer=writer)]
-        evaluations[section.key] = together(judged[section.key], PerUserFile(writer.path))
+            windows = [judge_model(config, section, model, record, bench, writer=writer)]
+        judged[section.key], evaluations[section.key] = together(windows, writer.path)
     done = time.perf_counter()
     scoring = sum(one.evaluation.score_seconds for windows in judged.values() for one in windows)
     seconds = {"scoring": scoring, "judging": done - begin - scoring}

@@ -18,7 +18,6 @@ from pipelines.config import make_config
 from pipelines.evaluate import per_user_writer
 from pipelines.evaluation.document import document, together
 from pipelines.evaluation.judged import Bench, Judged, kept_by, peak_rss_bytes
-from pipelines.evaluation.per_user import PerUserFile
 from pipelines.evaluation.stored import write_document
 from recsys_ae.beyond import Lists
 from recsys_ae.dataset import Dataset
@@ -89,9 +88,8 @@ def main() -> None:
             with per_user_writer(folder, key) as writer:
                 assert writer
                 kept = kept_by(writer, bench)
-                judged[key] = [Judged(key, tallied(lists, bench.split.test, KS, catalogue=bench.catalogue, keep=kept))]
-            evaluations[key] = together(judged[key], PerUserFile(writer.path))
-            judged[key] = [Judged(key, evaluations[key])]
+                windows = [Judged(key, tallied(lists, bench.split.test, KS, catalogue=bench.catalogue, keep=kept))]
+            judged[key], evaluations[key] = together(windows, writer.path)
         judging = time.perf_counter() - begin
         content = document(config, [bench], {"read": 0, "kept": 0, "dropped": {}}, judged, evaluations)
         size = write_document(content, folder).stat().st_size

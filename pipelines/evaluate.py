@@ -11,7 +11,7 @@ from pipelines.config import ModelSection, RunConfig
 from pipelines.evaluation.document import document, together
 from pipelines.evaluation.drift import earlier_nights
 from pipelines.evaluation.judged import Bench, ForeignLists, Judged, judge_fitted, judge_lists, judge_version
-from pipelines.evaluation.per_user import PerUserFile, PerUserWriter
+from pipelines.evaluation.per_user import PerUserWriter
 from pipelines.evaluation.stored import read_document, write_document
 from pipelines.ingest import split_windows
 from pipelines.train import Report, fit
@@ -55,12 +55,12 @@ def evaluate_models(
     evaluations: dict[str, Evaluation] = {}
     for key, judge in judges.items():
         with per_user_writer(folder, key) as writer:
-            judged[key] = []
+            windows = []
             for place, bench in enumerate(benches, 1):
                 if writer:
                     writer.window = place
-                judged[key].append(judge(bench, place, writer))
-        evaluations[key] = together(judged[key], PerUserFile(writer.path) if writer else None)
+                windows.append(judge(bench, place, writer))
+        judged[key], evaluations[key] = together(windows, writer.path if writer else None)
     content = document(config, benches, counts, judged, evaluations)
     if before:
         content["earlier"] = earlier_nights(content, before)
@@ -142,5 +142,4 @@ def write_report(content: Mapping[str, Any], folder: Path) -> Path:
 
 def document_of(config: RunConfig, bench: Bench, counts: dict[str, Any], judged: Sequence[Judged]) -> dict[str, Any]:
     """The document of models judged one by one on one split."""
-    by_key = {one.key: [one] for one in judged}
-    return document(config, [bench], counts, by_key, {key: together(windows) for key, windows in by_key.items()})
+    return document(config, [bench], counts, {one.key: [one] for one in judged}, {one.key: one.evaluation for one in judged})

@@ -200,7 +200,9 @@ def serendipity(
     rank[np.argsort(-popularity, kind="stable")] = np.arange(len(popularity))
     rows, at = hits.nonzero()
     own = rank[items[rows, at]]
-    seen = np.unique((fold_in.rows << 32) + rank[fold_in.items])
+    history = fold_in.matrix  # each item once
+    lengths = np.diff(history.indptr)
+    seen = np.sort((np.repeat(np.arange(len(lengths), dtype=np.int64), lengths) << 32) + rank[history.indices])
     # its place in the user's own list of popular items: without the seen ones before it
     place = own - (np.searchsorted(seen, (rows << 32) + own) - np.searchsorted(seen, rows << 32))
     counts = [np.bincount(rows[(at < k) & (place >= k)], minlength=len(items)) / k for k in ks]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -47,23 +47,25 @@ class Score(NamedTuple):
 class Evaluation:
     """One model on one holdout of U users with N held-out items.
 
-    per_user: by metric (U,), NaN where one is not defined for a user. overall: what is one number of all lists, by metric.
-    curves: by accuracy metric at each k of `curve_ks`, the number of users, the sum and the sum of squares, (3, C). lists: the
-    first items of each list (U, L), -1 where it is shorter. ranks: of each held-out item (N,), 0 where it is not listed.
+    per_user: by metric (U,), NaN where one is not defined for a user; empty where it was given away block by block.
+    overall: by metric, what is one number of all lists.
+    curves: by accuracy metric at each k of `curve_ks`, the number of users, the sum and the sum of squares, (3, C).
+    lists: the first items of each list (U, L), -1 where it is shorter.
+    ranks: of each held-out item (N,), 0 where it is not listed.
     """
 
     per_user: Mapping[str, NDArray[np.float64]]
     overall: dict[str, float]
     score_seconds: float
-    curve_ks: tuple[int, ...] = ()
-    curves: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    lists: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 0), np.int32))
-    ranks: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    curve_ks: tuple[int, ...]
+    curves: dict[str, NDArray[np.float64]]
+    lists: Lists
+    ranks: NDArray[np.int32]
 
     @property
     def users(self) -> int:
         """Number of users judged."""
-        return len(next(iter(self.per_user.values())))
+        return len(self.lists)
 
     @cached_property
     def scores(self) -> dict[str, Score]:
@@ -105,8 +107,8 @@ def evaluate(
     """Rank all items for each held-out user from the fold-in alone, and judge the lists by every metric at every k.
 
     Where the holdout has candidates, they alone are ranked. With a catalogue, metrics beyond accuracy come too. Users stream
-    by: no more than USERS_AT_ONCE whole lists are held, and `keep` is given each block's rows, lists (B, max(ks))
-    and metrics (B,).
+    by: no more than USERS_AT_ONCE whole lists are held. `keep`, where there is one, is given each block's rows, lists
+    (B, max(ks)) and metrics (B,), and the Evaluation has no `per_user` then.
 
     Raises DataError without users. The result does not depend on `batch_size`.
     """
@@ -132,26 +134,25 @@ def tallied(
     keep: Keep | None = None,
 ) -> Evaluation:
     """Judge what `lists_of` gives for each block of users, (B, K); the seconds that it takes are the Evaluation's."""
-    tally = _Tally(holdout, ks, catalogue)
+    tally = _Tally(holdout, ks, catalogue, keep)
     seconds = 0.0
     for start in range(0, len(holdout), USERS_AT_ONCE):
         rows = slice(start, start + USERS_AT_ONCE)
         begin = time.perf_counter()
         lists = lists_of(rows)
         seconds += time.perf_counter() - begin
-        per_user = tally.add(rows, lists)
-        if keep:
-            keep(rows, lists, per_user)
+        tally.add(rows, lists)
     return tally.evaluation(seconds)
 
 
 class _Tally:
     """What an Evaluation is made of, block of users by block. Raises DataError without users."""
 
-    def __init__(self, holdout: Holdout, ks: tuple[int, ...], catalogue: Catalogue | None = None) -> None:
+    def __init__(self, holdout: Holdout, ks: tuple[int, ...], catalogue: Catalogue | None, keep: Keep | None) -> None:
         if not len(holdout):
             raise DataError("no held-out user to judge; expected at least one with a history and a target")
         self._holdout, self._ks, self._catalogue = holdout, tuple(sorted(set(ks))), catalogue
+        self._keep = keep
         self._curve_ks = tuple(k for k in CURVE if k <= self._ks[-1])
         self._per_user: dict[str, list[NDArray[np.float64]]] = {}
         self._curves = {name: np.zeros((3, len(self._curve_ks))) for name in METRICS}
@@ -159,8 +160,8 @@ class _Tally:
         self._lists: list[Lists] = []
         self._ranks: list[NDArray[np.int32]] = []
 
-    def add(self, rows: slice, items: Lists) -> dict[str, NDArray[np.float64]]:
-        """The lists (B, K) of the next users; gives their metrics (B,)."""
+    def add(self, rows: slice, items: Lists) -> None:
+        """The lists (B, K) of the next users."""
         fold_in, held_out = self._holdout.fold_in.take(rows), self._holdout.held_out.take(rows)
         found, ranks = located(items, held_out)
         per_user: dict[str, NDArray[np.float64]] = {}
@@ -177,14 +178,16 @@ class _Tally:
             allow = self._holdout.allow
             for name, columns in beyond(items, found, self._ks, self._catalogue, fold_in, allow, diverse).items():
                 per_user |= {f"{name}@{k}": columns[:, place].copy() for place, k in enumerate(self._ks)}
-        for name, values in per_user.items():
-            self._per_user.setdefault(name, []).append(values)
+        if self._keep:
+            self._keep(rows, items, per_user)
+        else:
+            for name, values in per_user.items():
+                self._per_user.setdefault(name, []).append(values)
         for place, k in enumerate(self._ks):
             shown = items[:, :k]
             self._exposure[place] += np.bincount(shown[shown >= 0], minlength=self._holdout.n_items)
         self._lists.append(items[:, :SHOWN].copy())
         self._ranks.append(ranks)
-        return per_user
 
     def evaluation(self, score_seconds: float) -> Evaluation:
         """All of it."""

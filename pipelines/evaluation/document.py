@@ -16,6 +16,7 @@ from pipelines.config import RunConfig
 from pipelines.evaluation.compare import comparison, overlap
 from pipelines.evaluation.judged import Bench, Judged
 from pipelines.evaluation.latent_map import item_map
+from pipelines.evaluation.per_user import PerUserFile
 from pipelines.evaluation.profile import checks, cold, profile
 from pipelines.evaluation.stored import SCHEMA
 from recsys_ae.artifact import environment
@@ -287,7 +288,14 @@ def cost(windows: Sequence[Judged], found: Evaluation) -> dict[str, Any]:
     }
 
 
-def together(windows: Sequence[Judged], per_user: Mapping[str, NDArray[np.float64]] | None = None) -> Evaluation:
-    """A model's evaluations on all windows as one; per-user figures from a file where they are kept there."""
+def together(windows: Sequence[Judged], path: Path | None = None) -> tuple[list[Judged], Evaluation]:
+    """A model's windows, and its evaluation on all of them; with their per-user figures where those are in a file."""
     found = pooled([judged.evaluation for judged in windows])
-    return found if per_user is None else replace(found, per_user=per_user)
+    if path is None:
+        return list(windows), found
+    files = [PerUserFile(path, place) for place in range(1, len(windows) + 1)]
+    own = [
+        replace(judged, evaluation=replace(judged.evaluation, per_user=file))
+        for judged, file in zip(windows, files, strict=True)
+    ]
+    return own, replace(found, per_user=PerUserFile(path))

@@ -57,16 +57,16 @@ class PerUserWriter:
 
 
 class PerUserFile(Mapping[str, NDArray[np.float64]]):
-    """The metrics of a file, (U,) by name; nothing is held."""
+    """The metrics of a file, (U,) by name, of one window or of all; nothing is held."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, window: int | None = None) -> None:
+        self._path, self._filter = path, None if window is None else [("window", "=", window)]
         self._names = [name for name in pq.read_schema(path).names if name not in OWN]
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
         if name not in self._names:
             raise KeyError(name)
-        column = pq.read_table(self._path, columns=[name]).column(0)
+        column = pq.read_table(self._path, columns=[name], filters=self._filter).column(0)
         return np.asarray(column.to_numpy(), np.float64)
 
     def __iter__(self) -> Iterator[str]:
