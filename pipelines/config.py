@@ -11,7 +11,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from recsys_ae.cleaning import Cleaning
@@ -34,9 +44,15 @@ class Section(BaseModel):
 
 
 class LogSection(Preprocessing):
-    """Where interactions come from, either `path` or `dataset`, and what becomes of a row: every key of Preprocessing too."""
+    """Where interactions come from: `path`, `dataset`, or a database's `url` with a `query` or a `table`.
+
+    And what becomes of a row: every key of Preprocessing too.
+    """
 
     path: str | list[str] | None = None
+    url: SecretStr | None = None
+    query: str | None = None
+    table: str | None = None
     dataset: str | None = None
     data_folder: Path | None = None
     user: str = "user_id"
@@ -57,8 +73,14 @@ class LogSection(Preprocessing):
                 check_name(self.dataset)
             except ConfigError as error:
                 raise ValueError(str(error)) from None
-        if self.dataset is not None and self.path is not None:
-            raise ValueError("path and dataset are both set; expected one of them")
+        sources = [name for name in ("path", "dataset", "url") if getattr(self, name) is not None]
+        if len(sources) > 1:
+            raise ValueError(f"{' and '.join(sources)} are set; expected one of them")
+        asked = [name for name in ("query", "table") if getattr(self, name) is not None]
+        if self.url is not None and len(asked) != 1:
+            raise ValueError(f"url needs either a query or a table; found {' and '.join(asked) or 'neither'}")
+        if asked and self.url is None:
+            raise ValueError(f"{asked[0]} is of a database; expected its url too")
         if self.timezone not in zoneinfo.available_timezones():
             raise ValueError(f"timezone {self.timezone!r} is unknown; expected an IANA name like UTC or Europe/Berlin")
         return self
@@ -261,8 +283,8 @@ class RunConfig(BaseSettings):
         if self.split.kind == "given" and not self.split.train and self.log.dataset not in DIVIDED:
             sets = ", ".join(DIVIDED)
             raise ValueError(f'[split] kind = "given" needs train and test, two files, or a [log] dataset of {sets}')
-        if self.split.kind != "given" and not (self.log.path or self.log.dataset):
-            raise ValueError('[log] has neither path nor dataset; expected path = "FILE" or dataset = "NAME"')
+        if self.split.kind != "given" and not (self.log.path or self.log.dataset or self.log.url):
+            raise ValueError('[log] has no source; expected path = "FILE", url = "DATABASE" with a query, or dataset = "NAME"')
         return self
 
     @property

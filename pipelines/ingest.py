@@ -3,10 +3,11 @@
 import datetime
 import glob
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipelines.config import ItemsSection, RunConfig, SplitSection
-from recsys_ae import datasets, log
+from recsys_ae import datasets, log, sql
 from recsys_ae.cleaning import Cleaning
 from recsys_ae.dataset import Dataset
 from recsys_ae.errors import ConfigError
@@ -40,9 +41,9 @@ def clean_source(config: RunConfig) -> Source:
         raw = datasets.load(section.dataset, section.data_folder)
         found = raw.clean(section.cleaning, into=path, memory_limit=section.memory_limit)
         titles, categories = raw.titles, raw.categories
-    elif section.path is not None:
+    elif section.path is not None or section.url is not None:
         found = log.read_log(
-            section.path,
+            section.path or glob.escape(str(extracted(config))),
             section.columns,
             section.cleaning,
             ids=section.ids,
@@ -51,10 +52,18 @@ def clean_source(config: RunConfig) -> Source:
         )
         titles, categories = {}, {}
     else:
-        raise ConfigError('[log] has neither path nor dataset; expected path = "FILE" or dataset = "NAME"')
+        raise ConfigError('[log] has no source; expected path = "FILE", url = "DATABASE" with a query, or dataset = "NAME"')
     if config.items.path:
         titles, categories = read_items(config.items, log.id_kind(found, "item_id"))
     return Source(found, titles, categories)
+
+
+def extracted(config: RunConfig) -> Path:
+    """What the database of `[log]` gives, as a file in the run folder."""
+    section, path = config.log, config.run.folder / "extract.parquet"
+    assert section.url is not None
+    sql.extract(section.url.get_secret_value(), path, query=section.query, table=section.table)
+    return path
 
 
 def read_items(section: ItemsSection, kind: IdKind) -> tuple[Titles, Categories]:

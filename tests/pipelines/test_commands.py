@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -343,3 +344,23 @@ def test_the_demo_walks_to_its_end(tmp_path: Path) -> None:
     means = {key: m["metrics"]["ndcg@100"]["mean"] for key, m in document["models"].items()}
     assert means["mult_vae"] > means["popularity"] + 0.05
     assert Registry(tmp_path / "demo" / "registry").show()["model"] == "mult_vae"
+
+
+def test_a_log_in_a_database(home: Path, tmp_path: Path) -> None:
+    """The same rows from SQLite as from the file; the url comes from the environment, as a secret does."""
+    table = pq.read_table(home / "events.parquet").to_pandas()
+    with sqlite3.connect(tmp_path / "shop.db") as con:
+        table.to_sql("events", con, index=False)
+    con.close()
+    config = CONFIG.replace('path = "events.parquet"', 'table = "events"').replace(
+        'path = "items.csv"', f'path = "{home}/items.csv"'
+    )
+    (tmp_path / "run.toml").write_text(config)
+    done = run(tmp_path, "ingest", "run.toml", "--json", env={"RECSYS_AE__LOG__URL": f"sqlite:///{tmp_path}/shop.db"})
+    assert done.returncode == 0, done.stderr
+    theirs = run(home, "ingest", "run.toml", "--json")
+    found, expected = json.loads(done.stdout), json.loads(theirs.stdout)
+    assert {k: found[k] for k in ("read", "kept", "dropped")} == {k: expected[k] for k in ("read", "kept", "dropped")}
+    assert pq.read_table(tmp_path / "runs" / "log.parquet").equals(pq.read_table(home / "runs" / "log.parquet"))
+    gone = run(tmp_path, "ingest", "run.toml", env={"RECSYS_AE__LOG__URL": "sqlite:////nowhere/at/all.db"})
+    assert gone.returncode == 2 and "unable to open database file" in gone.stderr and "Traceback" not in gone.stderr

@@ -55,6 +55,10 @@ def test_a_named_column_is_required_and_a_default_one_is_not() -> None:
         ({"log": {"dataset": "movielens-huge"}}, ["movielens-huge", "movielens-small"]),
         ({}, ["[log]", "path", "dataset"]),
         ({"log": {"dataset": "synthetic", "path": "a.csv"}}, ["path and dataset"]),
+        ({"log": {"url": "sqlite:///a.db", "path": "a.csv"}}, ["path and url"]),
+        ({"log": {"url": "sqlite:///a.db"}}, ["either a query or a table", "neither"]),
+        ({"log": {"url": "sqlite:///a.db", "table": "t", "query": "select"}}, ["query and table"]),
+        ({"log": {"path": "a.csv", "table": "t"}}, ["table", "url"]),
         ({**MINIMAL, "split": {"kind": "by_moon"}}, ["[split] kind", "by_moon", "by_time"]),
         ({**MINIMAL, "split": {"kind": "given"}}, ["train and test"]),
         ({**MINIMAL, "split": {"test_users": 1.5}}, ["test_users", "1.5"]),
@@ -98,3 +102,9 @@ def test_files_that_are_no_toml(tmp_path: Path) -> None:
     broken.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="TOML"):
         load_config(broken)
+
+
+def test_a_databases_url_is_kept_secret() -> None:
+    config = make_config({"log": {"url": "postgresql://me:secret@here/shop", "table": "events"}})
+    assert "secret" not in f"{config!r} {config.model_dump_json()}"
+    assert config.log.url is not None and "secret" in config.log.url.get_secret_value()
