@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
 from recsys_ae.errors import ConfigError, RecsysError
@@ -151,6 +152,28 @@ def tune(config: ConfigPath, as_json: AsJson = False) -> None:
     for key, entry in found["models"].items():
         out.print(search_table(key, entry, found["metric"]))
     out.print(f"written to {found['written']}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def score(
+    config: ConfigPath,
+    version: Annotated[str | None, typer.Option(help="A version of the registry; current without.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The k best items of every stored user -> Parquet: user_id, rank, item_id, score. Goes on where it broke off."""
+    from pipelines.config import load_config
+    from pipelines.score import score as run
+
+    settings = load_config(config)
+    with Progress("score", MofNCompleteColumn(), "parts", TimeElapsedColumn(), console=err) as bar:
+        task = bar.add_task("score", total=None)
+        done = run(settings, version, lambda part, parts: bar.update(task, completed=part, total=parts))
+    if as_json:
+        print_json(done.as_json())
+        return
+    there = f", {done.resumed} of {done.parts} parts were there already" if done.resumed else ""
+    out.print(f"{done.rows:,} rows for {done.users:,} users by {done.version}{there}", highlight=False, soft_wrap=True)
+    out.print(f"written to {done.folder}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -232,6 +232,15 @@ class PublishSection(Section):
         return self
 
 
+class ScoreSection(Section):
+    """Lists of all users: where, how long, users of a file, and a file of item_id that nobody is shown."""
+
+    path: Path = Path("scores")
+    k: PositiveInt = 100
+    users_per_file: PositiveInt = 100_000
+    exclude: str | None = None
+
+
 class TuneSection(Section):
     """The search of hyperparameters: trials of each model over all processes and restarts, seconds of each in this process."""
 
@@ -260,6 +269,7 @@ class RunConfig(BaseSettings):
     models: tuple[ModelSection, ...] = Field((ModelSection(name="mult_vae"),), min_length=1)
     registry: RegistrySection = RegistrySection()
     publish: PublishSection = PublishSection()
+    score: ScoreSection = ScoreSection()
     tune: TuneSection = TuneSection()
 
     @classmethod

@@ -33,7 +33,7 @@ def check_digest(path: Path, expected: Mapping[str, Any] | None) -> None:
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
     """JSON that carries the digest of its own content; written atomically."""
     body = {name: value for name, value in content.items() if name != "digest"}
-    text = json.dumps({**body, "digest": _content_digest(body)}, indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps({**body, "digest": content_digest(body)}, indent=2, ensure_ascii=False, allow_nan=False)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text + "\n", "utf-8")
     sync(partial)
@@ -49,12 +49,13 @@ def read_sealed(path: Path) -> dict[str, Any]:
         digest = content.pop("digest")
     except (ValueError, KeyError, AttributeError) as error:
         raise ArtifactError(f"{path}: is damaged ({error!r})") from None
-    if digest != _content_digest(content):
+    if digest != content_digest(content):
         raise ArtifactError(f"{path}: is damaged: its content does not have the digest that it states")
     return content
 
 
-def _content_digest(content: Mapping[str, Any]) -> str:
+def content_digest(content: Mapping[str, Any]) -> str:
+    """sha256 of what would be the same JSON in any order of keys."""
     canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -1,6 +1,6 @@
 """Per-user figures as Parquet, one file a model: written block by block while users stream by, read back a column at a time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipelines.columns import id_array, id_lists
 from recsys_ae.beyond import Lists
 from recsys_ae.histories import Holdout
-from recsys_ae.ids import Id, IdMap
+from recsys_ae.ids import IdMap
 
 OWN = ("window", "user_id", "history", "held_out", "recommended")
 
@@ -33,11 +34,11 @@ class PerUserWriter:
         """A block of users: lists (B, K) of columns of `items`, metrics (B,) by name."""
         columns = {
             "window": pa.array(np.full(len(lists), self.window, np.int16)),
-            "user_id": _ids(holdout.users.ids[rows]),
+            "user_id": id_array(holdout.users.ids[rows]),
             "history": pa.array(holdout.fold_in.lengths[rows]),
             "held_out": pa.array(holdout.held_out.lengths[rows]),
             **{name: pa.array(values) for name, values in metrics.items()},
-            "recommended": _id_lists(lists, items),
+            "recommended": id_lists(lists, items),
         }
         table = pa.table(columns)
         if self._writer is None:
@@ -74,15 +75,3 @@ class PerUserFile(Mapping[str, NDArray[np.float64]]):
 
     def __len__(self) -> int:
         return len(self._names)
-
-
-def _ids(ids: Sequence[Id]) -> pa.Array:
-    return pa.array(ids, pa.int64() if ids and isinstance(ids[0], int) else pa.string())
-
-
-def _id_lists(lists: Lists, items: IdMap) -> pa.Array:
-    """Lists of ids, without the padding."""
-    filled = lists >= 0
-    offsets = np.concatenate([[0], np.cumsum(filled.sum(1))]).astype(np.int32)
-    ids = _ids(items.ids).take(pa.array(lists[filled].astype(np.int64)))
-    return pa.ListArray.from_arrays(pa.array(offsets), ids)

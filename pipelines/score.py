@@ -1,0 +1,142 @@
+"""score: the k best items of every stored user, by a saved model -> Parquet in parts. Goes on where it broke off."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipelines.columns import id_array
+from pipelines.config import RunConfig, ScoreSection
+from recsys_ae import log
+from recsys_ae.artifact import Artifact
+from recsys_ae.ids import Id, IdMap, parse_id
+from recsys_ae.ranking import rank_top_k
+from recsys_ae.registry import Registry, StoredUsers
+from recsys_ae.sealed import content_digest, read_sealed, sync, write_sealed
+
+POINTER, DONE = "scores.json", "_scores.json"
+"""Beside the folders, for the last one that was finished; in a folder, once all its parts are there (_: no part to a reader)."""
+Told = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Where the lists of a version are, how many, and how many of their parts were there already."""
+
+    version: str
+    folder: Path
+    users: int
+    rows: int
+    parts: int
+    resumed: int
+
+    def as_json(self) -> dict[str, Any]:
+        """As the command prints it."""
+        return {
+            "version": self.version,
+            "folder": str(self.folder),
+            "users": self.users,
+            "rows": self.rows,
+            "parts": self.parts,
+            "resumed": self.resumed,
+        }
+
+
+def score(config: RunConfig, version: str | None = None, told: Told | None = None) -> Scored:
+    """`PATH/VERSION-DIGEST/part-00000.parquet`, ...: user_id, rank, item_id, score; seen and excluded items left out.
+
+    A part is written whole or not at all, and not again where it is there: the digest is that of k, parts and exclusions.
+    At the end `PATH/scores.json` names the folder, so that a reader that starts there never sees half of the lists; the
+    folder that it named before stays, older ones go. `told` is called with parts done and parts in all.
+    """
+    registry, section = Registry(config.registry.path), config.score
+    artifact, stored = registry.load(version)
+    name = registry.show(version)["version"]
+    excluded = excluded_items(section, artifact.items)
+    facts = {
+        "version": name,
+        "k": section.k,
+        "users_per_file": section.users_per_file,
+        "excluded": artifact.items.at(excluded),
+    }
+    folder = section.path / f"{name}-{content_digest(facts).partition(':')[2][:8]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob(".part-*"):  # half written
+        path.unlink()
+    allow = np.ones(len(artifact.items), np.bool_)
+    allow[excluded] = False
+    starts = range(0, len(stored.users), section.users_per_file)
+    rows = resumed = 0
+    for place, start in enumerate(starts):
+        path = folder / f"part-{place:05}.parquet"
+        there = _rows_of(path)
+        if there is None:
+            block = slice(start, start + section.users_per_file)
+            there = _write_part(path, artifact, stored, block, section.k, allow)
+        else:
+            resumed += 1
+        rows += there
+        if told:
+            told(place + 1, len(starts))
+    done = Scored(name, folder, len(stored.users), rows, len(starts), resumed)
+    counts = {"users": done.users, "rows": rows, "parts": done.parts}
+    write_sealed(folder / DONE, facts | counts)
+    _point(section.path, folder, facts | counts)
+    return done
+
+
+def _point(path: Path, folder: Path, facts: dict[str, Any]) -> None:
+    """Name the folder in `scores.json`; finished folders other than this one and the one named before are removed."""
+    pointer = path / POINTER
+    before = read_sealed(pointer)["folder"] if pointer.is_file() else None
+    write_sealed(pointer, facts | {"folder": folder.name})
+    sync(path)
+    for old in path.iterdir():
+        if (old / DONE).is_file() and old.name not in (folder.name, before):
+            shutil.rmtree(old)
+
+
+def excluded_items(section: ScoreSection, items: IdMap) -> NDArray[np.int64]:
+    """Columns of the items that nobody is to be shown; ids that the model does not have cannot be shown anyway."""
+    if section.exclude is None:
+        return np.empty(0, np.int64)
+    found: list[Id] = [
+        parse_id(row["id"], items.kind) for row in log.read_columns(section.exclude, {"id": "item_id"}) if row["id"] is not None
+    ]
+    columns = np.unique(items.positions(found))
+    return columns[columns >= 0]
+
+
+def _rows_of(path: Path) -> int | None:
+    """Rows of a whole part; None where there is none."""
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return None
+
+
+def _write_part(path: Path, artifact: Artifact, stored: StoredUsers, block: slice, k: int, allow: NDArray[np.bool_]) -> int:
+    """One block of users."""
+    ranking = rank_top_k(artifact.model, stored.histories.take(block), k, allow=allow)
+    filled = ranking.items >= 0
+    users = stored.users.ids[block]
+    own = np.repeat(np.arange(len(users)), filled.sum(1))
+    table = pa.table(
+        {
+            "user_id": id_array(users).take(pa.array(own)),
+            "rank": pa.array(np.broadcast_to(np.arange(1, k + 1, dtype=np.int32), filled.shape)[filled]),
+            "item_id": id_array(artifact.items.ids).take(pa.array(ranking.items[filled].astype(np.int64))),
+            "score": pa.array(ranking.scores[filled]),
+        }
+    )
+    partial = path.with_name(f".{path.name}")
+    pq.write_table(table, partial, compression="zstd")
+    sync(partial)
+    partial.replace(path)
+    return table.num_rows

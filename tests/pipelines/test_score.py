@@ -1,0 +1,123 @@
+"""score: the lists of all stored users as Parquet, the same as rank_top_k gives, whole or not at all."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines import score as scoring
+from pipelines.__main__ import main
+from pipelines.config import load_config
+from recsys_ae import Registry, datasets, rank_top_k
+from recsys_ae.sealed import read_sealed
+
+CONFIG = """
+[log]
+path = "events.parquet"
+[[models]]
+name = "ease"
+[score]
+k = 12
+users_per_file = 60
+"""
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """200 users, 70 items, one trained version."""
+    pq.write_table(datasets.synthetic(n_users=200, n_items=70, seed=2).events, tmp_path / "events.parquet")
+    (tmp_path / "run.toml").write_text(CONFIG)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*command: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["recsys-ae", *command])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    code, _, err = run("train", "run.toml")
+    assert code == 0, err
+    return run
+
+
+def test_every_user_has_the_list_of_rank_top_k(run: Run, home: Path) -> None:
+    code, said, err = run("score", "run.toml", "--json")
+    assert code == 0, err
+    done = json.loads(said)
+    assert (done["users"], done["parts"], done["resumed"]) == (200, 4, 0)
+    pointer = read_sealed(home / "scores" / "scores.json")
+    assert home / "scores" / pointer["folder"] == home / done["folder"]
+    table = pq.read_table(home / done["folder"]).to_pandas()
+    assert len(table) == done["rows"] == pointer["rows"]
+    artifact, stored = Registry(home / "registry").load()
+    ranking = rank_top_k(artifact.model, stored.histories, 12)
+    for row, (user, own) in enumerate(table.groupby("user_id", sort=False)):
+        items, scores = ranking.row(row)
+        assert user == stored.users.ids[row]
+        assert own["rank"].tolist() == list(range(1, len(items) + 1))
+        assert own["item_id"].tolist() == artifact.items.at(np.array(items))
+        np.testing.assert_allclose(own["score"], scores, rtol=1e-5)
+
+
+def test_excluded_items_are_shown_to_nobody(run: Run, home: Path) -> None:
+    popular = pq.read_table("events.parquet")["item_id"].to_pandas().value_counts().index[:3].tolist()
+    (home / "gone.csv").write_text("item_id\n" + "\n".join(map(str, [*popular, 10**9])) + "\n")
+    (home / "less.toml").write_text(CONFIG + 'exclude = "gone.csv"\n')
+    whole = json.loads(run("score", "run.toml", "--json")[1])
+    less = json.loads(run("score", "less.toml", "--json")[1])
+    assert less["folder"] != whole["folder"] and less["resumed"] == 0
+    assert set(popular) <= set(pq.read_table(whole["folder"])["item_id"].to_pylist())
+    assert not set(popular) & set(pq.read_table(less["folder"])["item_id"].to_pylist())
+
+
+def test_what_broke_off_goes_on_and_ends_with_the_same_bytes(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = scoring.score(load_config(home / "run.toml"))
+    bytes_of = {path.name: path.read_bytes() for path in whole.folder.iterdir()}
+    for path in (*whole.folder.iterdir(), home / "scores" / "scores.json"):
+        path.unlink()
+    real = scoring.rank_top_k
+    calls: list[int] = []
+
+    def fails(*arguments: object, **named: object) -> object:
+        calls.append(1)
+        if len(calls) == 3:
+            (whole.folder / ".part-00002.parquet").write_bytes(b"half")
+            raise KeyboardInterrupt
+        return real(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(scoring, "rank_top_k", fails)
+    with pytest.raises(KeyboardInterrupt):
+        scoring.score(load_config(home / "run.toml"))
+    assert not (home / "scores" / "scores.json").exists()
+    (whole.folder / "part-00001.parquet").write_bytes(b"damaged")
+    again = scoring.score(load_config(home / "run.toml"))
+    assert (again.resumed, again.rows) == (1, whole.rows)
+    assert {path.name: path.read_bytes() for path in again.folder.iterdir()} == bytes_of
+
+
+def test_the_folder_before_stays_and_older_ones_go(run: Run, home: Path) -> None:
+    folders = []
+    for k in (3, 4, 5):
+        (home / "k.toml").write_text(CONFIG.replace("k = 12", f"k = {k}"))
+        folders.append(Path(json.loads(run("score", "k.toml", "--json")[1])["folder"]).name)
+    (home / "scores" / "mine").mkdir()
+    assert sorted(path.name for path in (home / "scores").iterdir()) == sorted(["mine", "scores.json", *folders[1:]])
+
+
+def test_no_version_and_an_unknown_one_are_one_message(run: Run, home: Path) -> None:
+    code, _, err = run("score", "run.toml", "--version", "x")
+    assert code == 2 and "no version 'x'" in err
+    (home / "empty.toml").write_text(CONFIG + '[registry]\npath = "none"\n')
+    code, _, err = run("score", "empty.toml")
+    assert code == 2 and "no current version" in err
+    assert not (home / "scores").exists()
