@@ -21,7 +21,7 @@ from recsys_ae.registry import Registry, StoredUsers
 from recsys_ae.sealed import content_digest, read_sealed, sync, write_sealed
 
 POINTER, DONE = "scores.json", "_scores.json"
-"""Beside the folders, for the last one that was finished; in a folder, once all its parts are there (_: no part to a reader)."""
+"""Beside the folders, for the last that was finished; in a folder, once all its parts are there (_: no part to a reader)."""
 Told = Callable[[int, int], None]
 
 
