@@ -219,9 +219,11 @@ class RegistrySection(Section):
 
 
 class PublishSection(Section):
-    """What chooses the best model."""
+    """What chooses the best model, what the gate asks of it, and how many versions are kept."""
 
     metric: str = "ndcg@100"
+    min_ratio_to_current: float = Field(0.98, gt=0)
+    keep: int = Field(7, ge=2)
 
     @model_validator(mode="after")
     def _known(self) -> Self:

@@ -115,6 +115,13 @@ def checkpoint_folder(config: RunConfig, section: ModelSection, phase: str, wind
 
 def write_version(config: RunConfig, fitted: Fitted, model: Recommender, metrics: dict[str, Any], data: Dataset) -> str:
     """Write the refitted model as a registry version; returns its name."""
+    artifact = artifact_of(config, fitted, model, metrics, data)
+    stored = StoredUsers(data.users, data.histories)
+    return Registry(config.registry.path).publish(artifact, fitted.section.key, stored, metrics)
+
+
+def artifact_of(config: RunConfig, fitted: Fitted, model: Recommender, metrics: dict[str, Any], data: Dataset) -> Artifact:
+    """A model trained on these rows, with all that is known of its making."""
     manifest = {
         "id": fitted.section.key,
         "seed": config.seed,
@@ -130,6 +137,4 @@ def write_version(config: RunConfig, fitted: Fitted, model: Recommender, metrics
         "precision": fitted.record.precision,
         "environment": environment(),
     }
-    artifact = Artifact(fitted.section.name, model, data.items, data.metadata, data.preprocessing, manifest)
-    stored = StoredUsers(data.users, data.histories)
-    return Registry(config.registry.path).publish(artifact, fitted.section.key, stored, metrics)
+    return Artifact(fitted.section.name, model, data.items, data.metadata, data.preprocessing, manifest)

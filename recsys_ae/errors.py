@@ -9,6 +9,8 @@
     ├── ModelError             a model used against its contract  (exit code 1)
     │   ├── NotFittedError     scored or saved before `fit` or `restore`
     │   └── WidthError         histories or tensors of another catalogue
+    ├── GateError              tonight's model is not published, on purpose  (exit code 3)
+    ├── BusyError              another process is at it  (exit code 1)
     ├── FetchError             a public data set cannot be had, or is not what was published  (exit code 1)
     └── StorageError           what lies on disk is not what was written  (exit code 1)
         ├── ArtifactError      a digest, a missing file, a wrong shape
@@ -57,6 +59,16 @@ class NotFittedError(ModelError):
 
 class WidthError(ModelError):
     """Histories or tensors belong to a catalogue of another size."""
+
+
+class GateError(RecsysError):
+    """The gate refused to publish."""
+
+    exit_code = 3
+
+
+class BusyError(RecsysError):
+    """Another process does the same work at this moment."""
 
 
 class FetchError(RecsysError):

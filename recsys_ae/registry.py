@@ -4,6 +4,7 @@ registry/
   current.json                      {"version": ..., "previous": [...]}
   20261124T031500.123456-mult_vae-1a2b3c4d/
     manifest.json model.safetensors items.json    the artefact
+    twin/                                         the same model fitted without the held-out users, what the next gate compares with
     histories.safetensors                         users' histories, what the API starts from
     version.json                                  version, model, created, metrics, digests; written last
 """
@@ -31,7 +32,7 @@ from recsys_ae.ids import IdMap
 from recsys_ae.sealed import check_digest, file_digest, read_sealed, sync, write_sealed
 
 STAMP = "%Y%m%dT%H%M%S.%f"
-VERSION, HISTORIES, CURRENT = "version.json", "histories.safetensors", "current.json"
+VERSION, HISTORIES, CURRENT, TWIN = "version.json", "histories.safetensors", "current.json", "twin"
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,12 @@ class Registry:
         version = self._resolve(version)
         return {**read_sealed(self.path / version / VERSION), "current": version == self.current()}
 
-    def publish(self, artifact: Artifact, model_id: str, stored: StoredUsers, metrics: dict[str, Any]) -> str:
+    def publish(
+        self, artifact: Artifact, model_id: str, stored: StoredUsers, metrics: dict[str, Any], twin: Artifact | None = None
+    ) -> str:
         """Write a version; it appears whole or not at all, and does not become current. Returns its name: time, model, digest.
+
+        twin: the same model fitted without the users held out for the gate.
 
         Raises DataError where the stored histories are over another catalogue than the model.
         """
@@ -85,6 +90,8 @@ class Registry:
                 artifact.save(folder)
                 save_file(_arrays(stored), folder / HISTORIES)
                 sync(folder / HISTORIES)
+                if twin is not None:
+                    twin.save(folder / TWIN)
                 digest = file_digest(folder / "model.safetensors")["sha256"]
                 name = f"{created:{STAMP}}-{re.sub(r'[^A-Za-z0-9_.-]', '_', model_id)}-{digest[:8]}"
                 about = {
@@ -134,6 +141,23 @@ class Registry:
         except (SafetensorError, KeyError, DataError) as error:
             raise ArtifactError(f"{folder / HISTORIES}: cannot be read back ({error})") from None
         return artifact, stored
+
+    def twin(self, version: str | None = None) -> Artifact | None:
+        """The model of a version as fitted without the held-out users; None where it was published without."""
+        folder = self.path / self._resolve(version) / TWIN
+        return Artifact.load(folder) if folder.is_dir() else None
+
+    def prune(self, keep: int) -> list[str]:
+        """Remove all but the newest `keep` versions; never the current one, nor what a rollback would go back to."""
+        with self._locked():
+            pointer = self._pointer()
+            held = {pointer["version"], *pointer["previous"][-1:], *self.versions()[-keep:]}
+            gone = [version for version in self.versions() if version not in held]
+            for version in gone:
+                work = Path(tempfile.mkdtemp(prefix=".removing-", dir=self.path))
+                os.rename(self.path / version, work / version)  # at once: a reader sees all of it or none
+                shutil.rmtree(work)
+        return gone
 
     def check(self, version: str) -> Path:
         """The folder of a version, its digests verified."""

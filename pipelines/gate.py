@@ -1,0 +1,57 @@
+"""The gate: tonight's twin beside the current model's twin, on the same fresh rows of users that neither was trained on."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from recsys_ae.evaluation import Evaluation
+from recsys_ae.significance import paired_bootstrap
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether tonight's model may be published, and why not; figures are means of the metric over users."""
+
+    passed: bool
+    reasons: tuple[str, ...]
+    metric: str
+    candidate: str
+    mean: float
+    popularity: float
+    current: float | None
+    ratio: float | None  # of the candidate to the current model
+    difference_ci95: tuple[float, float] | None  # of the candidate less the current model, by user
+
+    def as_json(self) -> dict[str, Any]:
+        """As run.json has it."""
+        return asdict(self)
+
+
+def judge(
+    candidate: str,
+    evaluation: Evaluation,
+    popularity: Evaluation,
+    current: Evaluation | None,
+    *,
+    metric: str,
+    min_ratio: float,
+    seed: int,
+) -> Verdict:
+    """It passes if it beats popularity, and is not worse than `min_ratio` of the current model; all on the same users."""
+    mean, base = evaluation.scores[metric].mean, popularity.scores[metric].mean
+    reasons = []
+    if not mean > base:
+        reasons.append(f"{candidate} reaches {metric} {mean:.4f}, no more than popularity's {base:.4f}")
+    now = ratio = interval = None
+    if current is not None:
+        now = current.scores[metric].mean
+        ratio = mean / now if now else None
+        low, high = paired_bootstrap(evaluation.per_user[metric] - current.per_user[metric], seed=seed)[0]
+        interval = (float(low), float(high)) if np.isfinite(low) else None
+        if mean < min_ratio * now:
+            reasons.append(
+                f"{candidate} reaches {metric} {mean:.4f}, the current model {now:.4f}: "
+                f"a ratio of {mean / now:.4f}, expected at least {min_ratio:g}"
+            )
+    return Verdict(not reasons, tuple(reasons), metric, candidate, mean, base, now, ratio, interval)

@@ -1,0 +1,111 @@
+"""The folder of a nightly run: who holds it, what each stage did and with what, a log in JSON lines."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from recsys_ae import __version__
+from recsys_ae.errors import ArtifactError, BusyError, GateError
+from recsys_ae.sealed import content_digest, read_sealed, sync, write_sealed
+
+RUN, LOG, LOCK = "run.json", "log.jsonl", "lock"
+
+
+class Journal:
+    """One run at a time. A stage that was done with the same inputs is not done again, in this run or a later one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._state: dict[str, Any] = {}
+
+    @contextmanager
+    def run(self, **facts: Any) -> Iterator["Journal"]:
+        """Hold the folder while the block runs; its outcome, or what ended it, stands in run.json.
+
+        Raises BusyError where another process holds it. The lock goes with the process, however that ends.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / LOCK).open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.seek(0)
+                holder = lock.read().strip() or "unknown"
+                raise BusyError(f"{self.folder}: another run is at work there, process {holder}; expected one at a time") from None
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            self._state = {"outcome": "running", "started": _now(), **facts, "stages": self._stages_before()}
+            self._tell("begin", **facts)
+            self._save()
+            try:
+                yield self
+            except BaseException as error:
+                refused = isinstance(error, GateError)
+                self.end("refused" if refused else "failed", error=str(error) or type(error).__name__)
+                raise
+
+    def stage(
+        self, name: str, inputs: Mapping[str, Any], work: Callable[[], dict[str, Any]], there: Callable[[dict[str, Any]], bool]
+    ) -> dict[str, Any]:
+        """What `work` gives, JSON; or gave when it was last done with the same inputs, if what it made is still `there`."""
+        key = content_digest({"stage": name, "inputs": inputs, "version": __version__})
+        known = self._state["stages"].get(name)
+        if known and known["key"] == key and known["state"] == "done" and there(known["result"]):
+            self._tell("reused", stage=name)
+            known["reused"] = True
+            self._save()
+            return dict(known["result"])
+        self._state["stages"][name] = {"state": "running", "key": key, "started": _now()}
+        self._tell("stage", stage=name)
+        self._save()
+        begin = time.perf_counter()
+        try:
+            result = json.loads(json.dumps(work(), allow_nan=False))
+        except BaseException as error:
+            self._state["stages"][name] |= {"state": "failed", "error": str(error) or type(error).__name__}
+            raise
+        seconds = round(time.perf_counter() - begin, 3)
+        self._state["stages"][name] |= {"state": "done", "seconds": seconds, "result": result, "reused": False}
+        self._tell("done", stage=name, seconds=seconds)
+        self._save()
+        return dict(result)
+
+    def key(self, name: str) -> str:
+        """The digest of the inputs that a stage was done with."""
+        return str(self._state["stages"][name]["key"])
+
+    def end(self, outcome: str, **facts: Any) -> None:
+        """Published, refused or failed."""
+        self._state |= {"outcome": outcome, "ended": _now(), **facts}
+        self._tell("end", outcome=outcome, **facts)
+        self._save()
+
+    def _stages_before(self) -> dict[str, Any]:
+        """Of the run before this one; nothing where its file is damaged: then everything is done again."""
+        path = self.folder / RUN
+        if not path.is_file():
+            return {}
+        try:
+            return dict(read_sealed(path)["stages"])
+        except ArtifactError as error:
+            self._tell("damaged", error=str(error))
+            return {}
+
+    def _save(self) -> None:
+        write_sealed(self.folder / RUN, self._state)
+        sync(self.folder)
+
+    def _tell(self, event: str, **facts: Any) -> None:
+        with (self.folder / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": _now(), "event": event, **facts}, ensure_ascii=False) + "\n")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
