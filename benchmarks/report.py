@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.compare import Comparison, report
 from benchmarks.quality import BENCHMARKS
 from pipelines.config import make_config
-from pipelines.evaluate import per_user_writer
+from pipelines.evaluate import on_file, per_user_writer
 from pipelines.evaluation.document import document, together
 from pipelines.evaluation.judged import Bench, Judged, judge_model, peak_rss_bytes
 from pipelines.evaluation.per_user import PerUserFile
@@ -79,6 +79,7 @@ def parts(config: Any, bench: Bench, fitted: dict[str, tuple[Recommender, FitRec
             model, record = fitted[section.key]
             judged[section.key] = [judge_model(config, section, model, record, bench, writer=writer)]
         evaluations[section.key] = together(judged[section.key], PerUserFile(writer.path))
+        judged[section.key] = on_file(judged[section.key], writer.path)
     done = time.perf_counter()
     scoring = sum(one.evaluation.score_seconds for windows in judged.values() for one in windows)
     seconds = {"scoring": scoring, "judging": done - begin - scoring}

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.record import write
 from pipelines.config import make_config
-from pipelines.evaluate import per_user_writer
+from pipelines.evaluate import on_file, per_user_writer
 from pipelines.evaluation.document import document, together
 from pipelines.evaluation.judged import Bench, Judged, kept_by, peak_rss_bytes
 from pipelines.evaluation.per_user import PerUserFile
@@ -91,7 +91,7 @@ def main() -> None:
                 kept = kept_by(writer, bench)
                 judged[key] = [Judged(key, tallied(lists, bench.split.test, KS, catalogue=bench.catalogue, keep=kept))]
             evaluations[key] = together(judged[key], PerUserFile(writer.path))
-            judged[key] = [Judged(key, evaluations[key])]
+            judged[key] = on_file(judged[key], writer.path)
         judging = time.perf_counter() - begin
         content = document(config, [bench], {"read": 0, "kept": 0, "dropped": {}}, judged, evaluations)
         size = write_document(content, folder).stat().st_size

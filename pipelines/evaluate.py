@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from pipelines.evaluation.document import document, together
 from pipelines.evaluation.drift import earlier_nights
 from pipelines.evaluation.judged import Bench, ForeignLists, Judged, judge_fitted, judge_lists, judge_version
 from pipelines.evaluation.per_user import PerUserFile, PerUserWriter
-from pipelines.evaluation.stored import read_document, write_document
+from pipelines.evaluation.stored import make_folder, read_document, write_document
 from pipelines.ingest import split_windows
 from pipelines.train import Report, fit
 from recsys_ae.errors import ConfigError
@@ -48,6 +48,10 @@ def evaluate_models(
     others = [ForeignLists.read(path) for path in foreign.lists]
     splits, counts = split_windows(config)
     benches = [Bench(split) for split in splits]
+    for lists in others:
+        lists.refuse_unless_met(benches)
+    if folder:
+        make_folder(folder / PER_USER)
     judges = _saved(config, foreign) if foreign.registry else _trained(config, len(benches), report)
     for lists in others:
         _add(judges, lists.key, partial(_judge_lists, config, lists))
@@ -61,10 +65,20 @@ def evaluate_models(
                     writer.window = place
                 judged[key].append(judge(bench, place, writer))
         evaluations[key] = together(judged[key], PerUserFile(writer.path) if writer else None)
+        if writer:
+            judged[key] = on_file(judged[key], writer.path)
     content = document(config, benches, counts, judged, evaluations)
     if before:
         content["earlier"] = earlier_nights(content, before)
     return content
+
+
+def on_file(windows: Sequence[Judged], path: Path) -> list[Judged]:
+    """The same, their per-user figures read from the file when asked for: those of one model are held at a time."""
+    return [
+        replace(one, evaluation=replace(one.evaluation, per_user=PerUserFile(path, place)))
+        for place, one in enumerate(windows, 1)
+    ]
 
 
 def _trained(config: RunConfig, windows: int, report: Report | None) -> dict[str, JudgeOn]:
@@ -93,7 +107,7 @@ def _saved(config: RunConfig, foreign: Foreign) -> dict[str, JudgeOn]:
     assert foreign.registry is not None
     registry = Registry(foreign.registry)
     judges: dict[str, JudgeOn] = {}
-    for version in foreign.versions or (None,):
+    for version in dict.fromkeys(foreign.versions) or (None,):
         about = registry.show(version)
         key = about["version"] if about["model"] in judges else about["model"]
         _add(judges, key, partial(_judge_version, config, registry, about["version"]))

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -206,13 +206,18 @@ class _Tally:
         )
 
 
-def pooled(parts: Sequence[Evaluation]) -> Evaluation:
-    """One model's evaluations on several holdouts as one: every user of each counts once, what is one number is their mean."""
-    if len(parts) == 1:
-        return parts[0]
+def pooled(parts: Sequence[Evaluation], per_user: Mapping[str, NDArray[np.float64]] | None = None) -> Evaluation:
+    """One model's evaluations on several holdouts as one: every user of each counts once, what is one number is their mean.
+
+    per_user: the figures of all parts' users, where they are kept elsewhere already.
+    """
     first = parts[0]
+    if len(parts) == 1:
+        return first if per_user is None else replace(first, per_user=per_user)
+    if per_user is None:
+        per_user = {name: np.concatenate([part.per_user[name] for part in parts]) for name in first.per_user}
     return Evaluation(
-        {name: np.concatenate([part.per_user[name] for part in parts]) for name in first.per_user},
+        per_user,
         {name: float(np.mean([part.overall[name] for part in parts])) for name in first.overall},
         sum(part.score_seconds for part in parts),
         first.curve_ks,

@@ -5,7 +5,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,7 @@ def _entry(
         "size_bytes": last.size_bytes,
         "config": last.config,
         "source": last.source,
-        "warnings": list(last.warnings),
+        "warnings": _warnings(windows),
     }
     if last.record is not None:
         entry["fit"] = last.record.summary()
@@ -145,6 +145,16 @@ def _entry(
             for judged in windows
         ]
     return entry | {"cost": cost(windows, found)}
+
+
+def _warnings(windows: Sequence[Judged]) -> list[str]:
+    """Of every window: a version may have seen the targets of an early one alone."""
+    several = len(windows) > 1
+    return [
+        f"window {place}: {warning}" if several else warning
+        for place, judged in enumerate(windows, 1)
+        for warning in judged.warnings
+    ]
 
 
 def _metrics(found: Evaluation) -> dict[str, Any]:
@@ -289,5 +299,4 @@ def cost(windows: Sequence[Judged], found: Evaluation) -> dict[str, Any]:
 
 def together(windows: Sequence[Judged], per_user: Mapping[str, NDArray[np.float64]] | None = None) -> Evaluation:
     """A model's evaluations on all windows as one; per-user figures from a file where they are kept there."""
-    found = pooled([judged.evaluation for judged in windows])
-    return found if per_user is None else replace(found, per_user=per_user)
+    return pooled([judged.evaluation for judged in windows], per_user)

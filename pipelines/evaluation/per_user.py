@@ -57,17 +57,21 @@ class PerUserWriter:
 
 
 class PerUserFile(Mapping[str, NDArray[np.float64]]):
-    """The metrics of a file, (U,) by name; nothing is held."""
+    """The metrics of a file, or of one window of it, (U,) by name; nothing is held."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, window: int | None = None) -> None:
+        self._path, self._window = path, window
         self._names = [name for name in pq.read_schema(path).names if name not in OWN]
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
         if name not in self._names:
             raise KeyError(name)
-        column = pq.read_table(self._path, columns=[name]).column(0)
+        one = None if self._window is None else [("window", "=", self._window)]
+        column = pq.read_table(self._path, columns=[name], filters=one).column(0)
         return np.asarray(column.to_numpy(), np.float64)
+
+    def __contains__(self, name: object) -> bool:  # the mixin's reads the column
+        return name in self._names
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

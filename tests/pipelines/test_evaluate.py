@@ -15,10 +15,13 @@ from scipy.spatial.distance import jensenshannon
 
 from pipelines.__main__ import main
 from pipelines.config import load_config
-from pipelines.evaluate import evaluate_models
+from pipelines.evaluate import evaluate_models, on_file
+from pipelines.evaluation.judged import Judged
 from pipelines.evaluation.latent_map import placed
+from pipelines.evaluation.per_user import PerUserFile, PerUserWriter
 from pipelines.ingest import split_dataset
-from recsys_ae import datasets
+from recsys_ae import Histories, Holdout, IdMap, datasets
+from recsys_ae.evaluation import Evaluation
 from recsys_ae.metrics import METRICS
 
 CONFIG = """
@@ -310,14 +313,91 @@ def test_lists_that_lack_users_or_hold_what_was_had_are_warned_of(run: Run, judg
         ("user_id,item_id\n1,2\n", "rank"),
         ("user_id,item_id,rank\n1,3,1\n1,2,0\n", "weight not positive"),
         ("user_id,item_id,rank\n1,2,1\n1,2,2\n", "repeated"),
+        ("user_id,item_id,rank\n1,2,1\n1,3,2\n1,4,2\n", "user 1 has two items of rank 2"),
         ("user_id,item_id,rank\nnobody,2,1\n", "none of the 50 test users"),
+        ("user_id,item_id,rank\nUSER,nothing,1\n", "none of the 80 items"),
     ],
 )
-def test_lists_that_are_none_are_refused(run: Run, home: Path, content: str, expected: str) -> None:
-    (home / "bad.csv").write_text(content)
-    code, _, err = run("evaluate", "run.toml", "--out", "bad", "--registry", "registry", "--lists", "bad.csv")
+def test_lists_that_are_none_are_refused_before_the_work(
+    run: Run, judged: dict[str, Any], home: Path, content: str, expected: str
+) -> None:
+    user = judged["models"]["ease"]["worst"][0]["user_id"]
+    (home / "bad.csv").write_text(content.replace("USER", str(user)))
+    code, _, err = run("evaluate", "run.toml", "--out", "bad", "--lists", "bad.csv")
     assert code == 2 and "bad.csv" in err and expected in err
-    assert not (home / "bad" / "evaluation.json").exists()
+    assert not list((home / "bad").rglob("*.parquet")) and not (home / "bad" / "evaluation.json").exists()
+
+
+def test_ids_of_lists_may_be_text_where_the_log_has_integers(run: Run, judged: dict[str, Any], home: Path) -> None:
+    rows = lists_of(judged, home, "ease")
+    rows.astype({"user_id": str, "item_id": str}).to_parquet(home / "text.parquet")
+    rows.to_csv(home / "tabs.tsv", sep="\t", index=False)
+    rows.to_json(home / "lines.jsonl", orient="records", lines=True)
+    others = [argument for name in ("text.parquet", "tabs.tsv", "lines.jsonl") for argument in ("--lists", name)]
+    found = document(run, "--registry", "registry", *others, out="kinds")["models"]
+    for key in ("text", "tabs", "lines"):
+        assert found[key]["metrics"] == judged["models"]["ease"]["metrics"] and found[key]["warnings"] == []
+
+
+def test_a_version_that_is_named_twice_is_judged_once(run: Run, judged: dict[str, Any], home: Path) -> None:
+    version = sorted(path.name for path in (home / "registry").iterdir() if "-ease-" in path.name)[0]
+    found = document(run, "--registry", "registry", "--version", version, "--version", version, out="twice")
+    assert list(found["models"]) == ["ease"]
+
+
+@pytest.mark.parametrize("out", ["afile", "afile/below", "/proc/nowhere"])
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(run: Run, home: Path, out: str) -> None:
+    (home / "afile").write_text("mine")
+    code, _, err = run("evaluate", "run.toml", "--out", out)
+    assert code == 2 and out in err and "cannot be written to" in err and "fit" not in err
+    code, _, err = run("report", "out", "--out", out)
+    assert code == 2 and out in err and "cannot be written to" in err
+    assert (home / "afile").read_text() == "mine"
+
+
+def test_warnings_of_every_window_are_told(run: Run, judged: dict[str, Any], home: Path) -> None:
+    """A version that was trained before the last window has seen the targets of the first."""
+    events = pq.read_table(home / "events.parquet").to_pandas()
+    events[events["timestamp"] < events["timestamp"].quantile(0.94)].to_parquet(home / "early.parquet")
+    config = CONFIG.replace("events.parquet", "early.parquet").partition("[[models]]")[0]
+    (home / "early.toml").write_text(config + '[[models]]\nname = "ease"\n[registry]\npath = "early"\n')
+    assert run("train", "early.toml")[0] == 0
+    (home / "backtest.toml").write_text(
+        CONFIG.replace("validation_users = 30\ntest_users = 50", 'kind = "by_time"\nwindows = 2')
+    )
+    entry = document(run, "--registry", "early", config="backtest.toml", out="backtest")["models"]["ease"]
+    assert [warning.partition(":")[0] for warning in entry["warnings"]] == ["window 1"]
+    assert "too good" in entry["warnings"][0]
+
+
+def test_figures_by_user_are_on_file_alone_once_a_model_is_judged(home: Path, tmp_path: Path) -> None:
+    values = np.arange(6.0)
+    with PerUserWriter(tmp_path / "m.parquet") as writer:
+        for window, of in enumerate((slice(0, 2), slice(2, 6)), 1):
+            rows = [[0]] * len(values[of])
+            users, histories = IdMap.of(np.arange(6)[of]), Histories.from_rows(rows, 2)
+            asked = Holdout(users, histories, Histories.from_rows([[1]] * len(rows), 2))
+            writer.window = window
+            writer.add(asked, IdMap((7, 8)), slice(len(rows)), np.ones((len(rows), 1), np.int32), {"ndcg@1": values[of]})
+    held = [Judged("m", Evaluation({"ndcg@1": np.zeros(0)}, {}, 0.0))] * 2
+    first, second = (judged.evaluation for judged in on_file(held, writer.path))
+    assert isinstance(first.per_user, PerUserFile)
+    assert first.per_user["ndcg@1"].tolist() == [0, 1] and second.scores["ndcg@1"].mean == 3.5
+    assert "ndcg@1" in first.per_user and "user_id" not in first.per_user
+
+
+def test_an_interrupted_run_leaves_no_figures_half_written(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    add = PerUserWriter.add
+
+    def interrupted(self: PerUserWriter, *block: Any) -> None:
+        add(self, *block)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PerUserWriter, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_models(load_config(home / "run.toml"), folder=tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_wrong_arguments_are_one_message(run: Run, home: Path) -> None:
