@@ -370,15 +370,18 @@ def test_warnings_of_every_window_are_told(run: Run, judged: dict[str, Any], hom
     assert "too good" in entry["warnings"][0]
 
 
-def test_figures_by_user_are_on_file_alone_once_a_model_is_judged(home: Path, tmp_path: Path) -> None:
-    values = np.arange(6.0)
+def write_figures(writer: PerUserWriter, values: np.ndarray) -> None:
+    """A user for each value."""
+    rows = [[0]] * len(values)
+    asked = Holdout(IdMap.of(range(len(rows))), Histories.from_rows(rows, 2), Histories.from_rows([[1]] * len(rows), 2))
+    writer.add(asked, IdMap((7, 8)), slice(len(rows)), np.ones((len(rows), 1), np.int32), {"ndcg@1": values})
+
+
+def test_figures_by_user_are_on_file_alone_once_a_model_is_judged(tmp_path: Path) -> None:
     with PerUserWriter(tmp_path / "m.parquet") as writer:
-        for window, of in enumerate((slice(0, 2), slice(2, 6)), 1):
-            rows = [[0]] * len(values[of])
-            users, histories = IdMap.of(np.arange(6)[of]), Histories.from_rows(rows, 2)
-            asked = Holdout(users, histories, Histories.from_rows([[1]] * len(rows), 2))
-            writer.window = window
-            writer.add(asked, IdMap((7, 8)), slice(len(rows)), np.ones((len(rows), 1), np.int32), {"ndcg@1": values[of]})
+        write_figures(writer, np.array([0.0, 1.0]))
+        writer.window = 2
+        write_figures(writer, np.array([2.0, 3.0, 4.0, 5.0]))
     held = [Judged("m", Evaluation({"ndcg@1": np.zeros(0)}, {}, 0.0))] * 2
     first, second = (judged.evaluation for judged in on_file(held, writer.path))
     assert isinstance(first.per_user, PerUserFile)
@@ -386,18 +389,14 @@ def test_figures_by_user_are_on_file_alone_once_a_model_is_judged(home: Path, tm
     assert "ndcg@1" in first.per_user and "user_id" not in first.per_user
 
 
-def test_an_interrupted_run_leaves_no_figures_half_written(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(home)
-    add = PerUserWriter.add
-
-    def interrupted(self: PerUserWriter, *block: Any) -> None:
-        add(self, *block)
+def test_an_interrupted_run_leaves_figures_as_they_were(tmp_path: Path) -> None:
+    with PerUserWriter(tmp_path / "m.parquet") as writer:
+        write_figures(writer, np.ones(3))
+    before = writer.path.read_bytes()
+    with pytest.raises(KeyboardInterrupt), PerUserWriter(tmp_path / "m.parquet") as writer:
+        write_figures(writer, np.zeros(2))
         raise KeyboardInterrupt
-
-    monkeypatch.setattr(PerUserWriter, "add", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate_models(load_config(home / "run.toml"), folder=tmp_path)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert writer.path.read_bytes() == before and list(tmp_path.iterdir()) == [writer.path]
 
 
 def test_wrong_arguments_are_one_message(run: Run, home: Path) -> None:
