@@ -12,7 +12,7 @@ from pipelines.evaluation.document import document, together
 from pipelines.evaluation.drift import earlier_nights
 from pipelines.evaluation.judged import Bench, ForeignLists, Judged, judge_fitted, judge_lists, judge_version
 from pipelines.evaluation.per_user import PerUserWriter
-from pipelines.evaluation.stored import read_document, write_document
+from pipelines.evaluation.stored import make_folder, read_document, write_document
 from pipelines.ingest import split_windows
 from pipelines.train import Report, fit
 from recsys_ae.errors import ConfigError
@@ -48,6 +48,10 @@ def evaluate_models(
     others = [ForeignLists.read(path) for path in foreign.lists]
     splits, counts = split_windows(config)
     benches = [Bench(split) for split in splits]
+    for lists in others:
+        lists.refuse_unless_met(benches)
+    if folder:
+        make_folder(folder / PER_USER)
     judges = _saved(config, foreign) if foreign.registry else _trained(config, len(benches), report)
     for lists in others:
         _add(judges, lists.key, partial(_judge_lists, config, lists))
@@ -93,7 +97,7 @@ def _saved(config: RunConfig, foreign: Foreign) -> dict[str, JudgeOn]:
     assert foreign.registry is not None
     registry = Registry(foreign.registry)
     judges: dict[str, JudgeOn] = {}
-    for version in foreign.versions or (None,):
+    for version in dict.fromkeys(foreign.versions) or (None,):
         about = registry.show(version)
         key = about["version"] if about["model"] in judges else about["model"]
         _add(judges, key, partial(_judge_version, config, registry, about["version"]))

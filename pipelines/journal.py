@@ -37,7 +37,9 @@ class Journal:
             except OSError:
                 lock.seek(0)
                 holder = lock.read().strip() or "unknown"
-                raise BusyError(f"{self.folder}: another run is at work there, process {holder}; expected one at a time") from None
+                raise BusyError(
+                    f"{self.folder}: another run is at work there, process {holder}; expected one at a time"
+                ) from None
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()

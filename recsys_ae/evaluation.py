@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -30,7 +30,7 @@ SHOWN = 20
 class Score(NamedTuple):
     """A mean over the users it is defined for, with its standard error and normal 95 % interval.
 
-    What is one number of all lists has neither.
+    What is one number of all lists has neither; nor has a mean of a single user.
     """
 
     mean: float
@@ -78,20 +78,24 @@ class Evaluation:
         """An accuracy metric at each of `curve_ks`."""
         counts, total, squares = self.curves[name]
         n = int(counts[0])
-        means = total / n
-        errors = np.sqrt(np.maximum(squares / n - means**2, 0) / max(n - 1, 1))
+        means = total / max(n, 1)
+        if n < 2:
+            return [Score(m, None, None, n) for m in means.tolist()]
+        errors = np.sqrt(np.maximum(squares / n - means**2, 0) / (n - 1))
         return [Score(m, e, (m - Z95 * e, m + Z95 * e), n) for m, e in zip(means.tolist(), errors.tolist(), strict=True)]
 
 
 def summarise(values: NDArray[np.float64]) -> Score:
-    """Mean of per-user values (U,), standard error (0 for a single user) and normal 95 % interval; NaN is left out."""
+    """Mean of per-user values (U,), standard error and normal 95 % interval, neither for a single user; NaN is left out."""
     known = ~np.isnan(values)
     if not known.all():
         values = values[known]
     if not len(values):
         return Score(np.nan, None, None, 0)
     mean = float(values.mean())
-    se = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+    if len(values) == 1:
+        return Score(mean, None, None, 1)
+    se = float(values.std(ddof=1) / np.sqrt(len(values)))
     return Score(mean, se, (mean - Z95 * se, mean + Z95 * se), len(values))
 
 
@@ -205,13 +209,18 @@ class _Tally:
         )
 
 
-def pooled(parts: Sequence[Evaluation]) -> Evaluation:
-    """One model's evaluations on several holdouts as one: every user of each counts once, what is one number is their mean."""
-    if len(parts) == 1:
-        return parts[0]
+def pooled(parts: Sequence[Evaluation], per_user: Mapping[str, NDArray[np.float64]] | None = None) -> Evaluation:
+    """One model's evaluations on several holdouts as one: every user of each counts once, what is one number is their mean.
+
+    per_user: the figures of all parts' users, where they are kept elsewhere already.
+    """
     first = parts[0]
+    if len(parts) == 1:
+        return first if per_user is None else replace(first, per_user=per_user)
+    if per_user is None:
+        per_user = {name: np.concatenate([part.per_user[name] for part in parts]) for name in first.per_user}
     return Evaluation(
-        {name: np.concatenate([part.per_user[name] for part in parts]) for name in first.per_user},
+        per_user,
         {name: float(np.mean([part.overall[name] for part in parts])) for name in first.overall},
         sum(part.score_seconds for part in parts),
         first.curve_ks,

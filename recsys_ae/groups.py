@@ -52,8 +52,8 @@ def user_groups(holdouts: Sequence[Holdout], catalogues: Sequence[Catalogue]) ->
     ends = [*(str(high - 1) for high in LENGTHS[1:]), None]
     names = [f"{low} and more" if end is None else f"{low} to {end}" for low, end in zip(LENGTHS, ends, strict=True)]
     by_length = Grouping.one_each("history length", ["none", *names], np.searchsorted(LENGTHS, lengths, side="right"))
-    own = [
-        np.bincount(h.fold_in.rows, catalogue.popularity[h.fold_in.items], len(h))
+    own = [  # as shares of the training users: those of a later window are more
+        np.bincount(h.fold_in.rows, catalogue.popularity[h.fold_in.items] / max(catalogue.users, 1), len(h))
         for h, catalogue in zip(holdouts, catalogues, strict=True)
     ]
     taste = divided(np.concatenate(own).astype(np.float64), lengths.astype(np.float64))

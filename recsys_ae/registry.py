@@ -4,7 +4,7 @@ registry/
   current.json                      {"version": ..., "previous": [...]}
   20261124T031500.123456-mult_vae-1a2b3c4d/
     manifest.json model.safetensors items.json    the artefact
-    twin/                                         the same model fitted without the held-out users, what the next gate compares with
+    twin/                                         the same model without the held-out users: what the next gate asks
     histories.safetensors                         users' histories, what the API starts from
     version.json                                  version, model, created, metrics, digests; written last
 """

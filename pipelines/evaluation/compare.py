@@ -26,12 +26,12 @@ def comparison(evaluations: Mapping[str, Evaluation], groupings: Sequence[Groupi
         return found | {"pairs": [], "groups": [], "verdict": verdict}
     pairs = _pairs(evaluations, best, others, metric, seed)
     groups = _groups(evaluations, best, others, metric, groupings, seed)
-    deciding = [pair for pair in pairs if pair["metric"] == metric]
+    equals = [pair["model"] for pair in pairs if pair["metric"] == metric and not _real(pair)]
     verdict = {
         "publish": best,
         "over": others[0],
-        "certain": deciding[0]["p_holm"] < LEVEL,
-        "equals": [pair["model"] for pair in deciding if not pair["p_holm"] < LEVEL],
+        "certain": not equals,  # the runner-up may be beaten beyond chance and a worse model, of wider spread, not
+        "equals": equals,
         "losing_groups": [
             {
                 "by": group["by"],
@@ -41,10 +41,15 @@ def comparison(evaluations: Mapping[str, Evaluation], groupings: Sequence[Groupi
                 "ci95": group["difference"]["ci95"],
             }
             for group in groups
-            if group["difference"]["mean"] < 0 and group["p_holm"] is not None and group["p_holm"] < LEVEL
+            if group["difference"]["mean"] < 0 and _real(group)
         ],
     }
     return found | {"pairs": pairs, "groups": groups, "verdict": verdict}
+
+
+def _real(compared: Mapping[str, Any]) -> bool:
+    """Whether chance is rejected, within its family."""
+    return compared["p_holm"] is not None and compared["p_holm"] <= LEVEL
 
 
 def compared_metrics(evaluation: Evaluation, metric: str) -> list[str]:

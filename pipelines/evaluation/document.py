@@ -131,7 +131,7 @@ def _entry(
         "size_bytes": last.size_bytes,
         "config": last.config,
         "source": last.source,
-        "warnings": list(last.warnings),
+        "warnings": _warnings(windows),
     }
     if last.record is not None:
         entry["fit"] = last.record.summary()
@@ -146,6 +146,16 @@ def _entry(
             for judged in windows
         ]
     return entry | {"cost": cost(windows, found)}
+
+
+def _warnings(windows: Sequence[Judged]) -> list[str]:
+    """Of every window: a version may have seen the targets of an early one alone."""
+    several = len(windows) > 1
+    return [
+        f"window {place}: {warning}" if several else warning
+        for place, judged in enumerate(windows, 1)
+        for warning in judged.warnings
+    ]
 
 
 def _metrics(found: Evaluation) -> dict[str, Any]:
@@ -290,7 +300,7 @@ def cost(windows: Sequence[Judged], found: Evaluation) -> dict[str, Any]:
 
 def together(windows: Sequence[Judged], path: Path | None = None) -> tuple[list[Judged], Evaluation]:
     """A model's windows, and its evaluation on all of them; with their per-user figures where those are in a file."""
-    found = pooled([judged.evaluation for judged in windows])
+    found = pooled([judged.evaluation for judged in windows], None if path is None else PerUserFile(path))
     if path is None:
         return list(windows), found
     files = [PerUserFile(path, place) for place in range(1, len(windows) + 1)]
@@ -298,4 +308,4 @@ def together(windows: Sequence[Judged], path: Path | None = None) -> tuple[list[
         replace(judged, evaluation=replace(judged.evaluation, per_user=file))
         for judged, file in zip(windows, files, strict=True)
     ]
-    return own, replace(found, per_user=PerUserFile(path))
+    return own, found

@@ -188,13 +188,33 @@ class ForeignLists:
         data = Dataset.from_log(found, rules)
         histories = data.histories
         order = np.lexsort((histories.weights, histories.rows))
-        return cls(
-            re.sub(r"[^A-Za-z0-9_.-]", "_", path.name.partition(".")[0]) or "lists",
-            path,
-            data.users,
-            data.items,
-            histories.indptr,
-            histories.items[order],
+        ranks = histories.weights[order]
+        twice = np.flatnonzero((np.diff(ranks) == 0) & (np.diff(histories.rows) == 0))
+        if len(twice):
+            user, rank = data.users.ids[histories.rows[twice[0]]], ranks[twice[0]]
+            raise LogError(f"{path}: user {user!r} has two items of rank {rank:g}; expected each rank once")
+        key = re.sub(r"[^A-Za-z0-9_.-]", "_", path.name.partition(".")[0]) or "lists"
+        return cls(key, path, data.users, data.items, histories.indptr, histories.items[order])
+
+    def rows_of(self, bench: Bench) -> NDArray[np.int64]:
+        """The row of each test user, -1 without a list."""
+        return self.users.positions(_as(self.users, bench.split.test.users.ids))
+
+    def columns_in(self, bench: Bench) -> NDArray[np.int64]:
+        """The catalogue's column of each of its items, -1 for one that is not there."""
+        return bench.trained.items.positions(_as(bench.trained.items, self.items.ids))
+
+    def refuse_unless_met(self, benches: Sequence[Bench]) -> None:
+        """Raises ConfigError where no test user has a list, or no item is of the catalogue: ids of another kind."""
+        last = benches[-1]
+        if not any((self.rows_of(bench) >= 0).any() for bench in benches):
+            found, own, none = self.users, last.split.test.users, "test users is in it"
+        elif not any((self.columns_in(bench) >= 0).any() for bench in benches):
+            found, own, none = self.items, last.trained.items, "items of this split is in it"
+        else:
+            return
+        raise ConfigError(
+            f"{self.path}: none of the {len(own):,} {none}; expected ids like {own.ids[:3]}, found {found.ids[:3]}"
         )
 
 
@@ -202,25 +222,18 @@ def judge_lists(config: RunConfig, lists: ForeignLists, bench: Bench, writer: Pe
     """Another system's lists as they are; items that the split does not have keep their rank and are no hit."""
     test = bench.split.test
     k = max(config.ks)
-    rows_of = lists.users.positions(_as(lists.users, test.users.ids))
-    column_of = bench.trained.items.positions(_as(bench.trained.items, lists.items.ids))
+    rows_of, column_of = lists.rows_of(bench), lists.columns_in(bench)
 
     def ranked(rows: slice) -> Lists:
         own = rows_of[rows]
+        listed = np.where(own >= 0, lists.indptr[own + 1] - lists.indptr[own], 0)
+        filled = np.arange(k) < listed[:, None]
         items = np.full((len(own), k), -1, np.int32)
-        for place, row in enumerate(own.tolist()):
-            if row >= 0:
-                listed = lists.columns[lists.indptr[row] : lists.indptr[row + 1]][:k]
-                items[place, : len(listed)] = column_of[listed]
+        items[filled] = column_of[lists.columns[(lists.indptr[own][:, None] + np.arange(k))[filled]]]
         return items
 
     found = tallied(ranked, test, config.ks, catalogue=bench.catalogue, keep=kept_by(writer, bench))
     missing = int((rows_of < 0).sum())
-    if missing == len(test):
-        raise ConfigError(
-            f"{lists.path}: none of the {len(test):,} test users is in it; expected ids like {test.users.ids[:3]}, "
-            f"found {lists.users.ids[:3]}"
-        )
     warnings = [f"{missing:,} of the {len(test):,} test users have no list: they count as empty ones"] if missing else []
     seen = _listed_history(found, bench)
     if seen:

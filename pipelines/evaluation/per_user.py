@@ -70,6 +70,9 @@ class PerUserFile(Mapping[str, NDArray[np.float64]]):
         column = pq.read_table(self._path, columns=[name], filters=self._filter).column(0)
         return np.asarray(column.to_numpy(), np.float64)
 
+    def __contains__(self, name: object) -> bool:  # the mixin's reads the column
+        return name in self._names
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +15,22 @@ SCHEMA, NAME = 1, "evaluation.json"
 
 def write_document(content: Mapping[str, Any], folder: Path) -> Path:
     """`evaluation.json` in the folder, written atomically."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / NAME
     partial = folder / f".{NAME}.{os.getpid()}.{time.monotonic_ns()}"
     partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
     partial.replace(path)
     return path
+
+
+def make_folder(folder: Path) -> None:
+    """Before the work, not after it. Raises ConfigError where nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written to ({error.strerror}); expected a folder, or room for one") from None
 
 
 def read_document(path: Path) -> dict[str, Any]:

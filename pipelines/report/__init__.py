@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.evaluation.stored import read_document
+from pipelines.evaluation.stored import make_folder, read_document
 from pipelines.report.drawing import MARK, style
 from pipelines.report.findings import decision_metric
 from pipelines.report.page import page
@@ -21,7 +21,7 @@ def render(document: Mapping[str, Any], folder: Path) -> Path:
     html = page(document, metric, sections)
     names = {f"{picture.name}.svg": picture.svg for pictures in sections.values() for picture in pictures}
     aside = folder / "pictures"
-    aside.mkdir(parents=True, exist_ok=True)
+    make_folder(aside)
     for name, svg in names.items():
         _write(aside / name, svg)
     for old in aside.glob("*.svg"):  # of an earlier report; only our own

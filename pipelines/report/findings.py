@@ -109,7 +109,9 @@ def answer(document: Document, metric: str, order: Sequence[str]) -> dict[str, A
             said += [_lead(told, plain(over, 60), models, publish, over, metric), _real(pair)]
         elif publish == best:
             heading = f"Publish {told}, but its lead may be chance"
-            said += [_lead(told, plain(over, 60), models, publish, over, metric), _doubtful(pair)]
+            said.append(_lead(told, plain(over, 60), models, publish, over, metric))
+            beaten = verdict.get("equals") and over not in verdict["equals"]  # by less than chance makes of one further down
+            said.append(_real(pair) if beaten else _doubtful(pair))
         else:
             heading = f"Publish {told}, which may be as good as the best"
             said += [f"The highest mean is that of {plain(best, 60)}.", _doubtful(pair)]

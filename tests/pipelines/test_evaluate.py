@@ -1,5 +1,6 @@
 """evaluate: what the document says beside the metrics; saved models, foreign lists, earlier nights; the files beside it."""
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable
@@ -16,9 +17,13 @@ from scipy.spatial.distance import jensenshannon
 from pipelines.__main__ import main
 from pipelines.config import load_config
 from pipelines.evaluate import evaluate_models
+from pipelines.evaluation.document import together
+from pipelines.evaluation.judged import Judged
 from pipelines.evaluation.latent_map import placed
+from pipelines.evaluation.per_user import PerUserFile, PerUserWriter
 from pipelines.ingest import split_dataset
-from recsys_ae import datasets
+from recsys_ae import Histories, Holdout, IdMap, datasets
+from recsys_ae.evaluation import Evaluation
 from recsys_ae.metrics import METRICS
 
 CONFIG = """
@@ -88,6 +93,15 @@ def judged(run: Run, home: Path) -> dict[str, Any]:
         code, _, err = run("evaluate", "run.toml", "--out", "out")
         assert code == 0, err
     return dict(json.loads(path.read_text()))
+
+
+@pytest.fixture
+def saved(run: Run, home: Path) -> Path:
+    """The registry of the configuration's models, trained once."""
+    if not (home / "registry").exists():
+        code, _, err = run("train", "run.toml")
+        assert code == 0, err
+    return home / "registry"
 
 
 def document(run: Run, *arguments: str, config: str = "run.toml", out: str = "other") -> dict[str, Any]:
@@ -236,9 +250,9 @@ def test_windows_are_checked_and_their_users_pooled(run: Run, home: Path) -> Non
     assert sum(group["users"] for group in groups) == sum(counts) == found["split"]["test_users"]
 
 
-def test_a_saved_version_is_judged_without_training_and_warned_of(run: Run, judged: dict[str, Any], home: Path) -> None:
-    code, _, err = run("train", "run.toml")
-    assert code == 0, err
+def test_a_saved_version_is_judged_without_training_and_warned_of(
+    saved: Path, run: Run, judged: dict[str, Any], home: Path
+) -> None:
     found = document(run, "--registry", "registry", out="saved")
     (key,) = found["models"]
     entry = found["models"][key]
@@ -288,7 +302,9 @@ def test_lists_of_another_system_are_judged_as_our_own(run: Run, judged: dict[st
     assert found["theirs"]["parameters"] is None
 
 
-def test_lists_that_lack_users_or_hold_what_was_had_are_warned_of(run: Run, judged: dict[str, Any], home: Path) -> None:
+def test_lists_that_lack_users_or_hold_what_was_had_are_warned_of(
+    saved: Path, run: Run, judged: dict[str, Any], home: Path
+) -> None:
     rows = lists_of(judged, home, "ease")
     users = sorted(rows["user_id"].unique())
     rows = rows[rows["user_id"] != users[0]]
@@ -310,17 +326,95 @@ def test_lists_that_lack_users_or_hold_what_was_had_are_warned_of(run: Run, judg
         ("user_id,item_id\n1,2\n", "rank"),
         ("user_id,item_id,rank\n1,3,1\n1,2,0\n", "weight not positive"),
         ("user_id,item_id,rank\n1,2,1\n1,2,2\n", "repeated"),
+        ("user_id,item_id,rank\n1,2,1\n1,3,2\n1,4,2\n", "user 1 has two items of rank 2"),
         ("user_id,item_id,rank\nnobody,2,1\n", "none of the 50 test users"),
+        ("user_id,item_id,rank\nUSER,nothing,1\n", "none of the 80 items"),
     ],
 )
-def test_lists_that_are_none_are_refused(run: Run, home: Path, content: str, expected: str) -> None:
-    (home / "bad.csv").write_text(content)
-    code, _, err = run("evaluate", "run.toml", "--out", "bad", "--registry", "registry", "--lists", "bad.csv")
+def test_lists_that_are_none_are_refused_before_the_work(
+    run: Run, judged: dict[str, Any], home: Path, content: str, expected: str
+) -> None:
+    user = judged["models"]["ease"]["worst"][0]["user_id"]
+    (home / "bad.csv").write_text(content.replace("USER", str(user)))
+    code, _, err = run("evaluate", "run.toml", "--out", "bad", "--lists", "bad.csv")
     assert code == 2 and "bad.csv" in err and expected in err
-    assert not (home / "bad" / "evaluation.json").exists()
+    assert not list((home / "bad").rglob("*.parquet")) and not (home / "bad" / "evaluation.json").exists()
 
 
-def test_wrong_arguments_are_one_message(run: Run, home: Path) -> None:
+def test_ids_of_lists_may_be_text_where_the_log_has_integers(saved: Path, run: Run, judged: dict[str, Any], home: Path) -> None:
+    rows = lists_of(judged, home, "ease")
+    rows.astype({"user_id": str, "item_id": str}).to_parquet(home / "text.parquet")
+    rows.to_csv(home / "tabs.tsv", sep="\t", index=False)
+    rows.to_json(home / "lines.jsonl", orient="records", lines=True)
+    others = [argument for name in ("text.parquet", "tabs.tsv", "lines.jsonl") for argument in ("--lists", name)]
+    found = document(run, "--registry", "registry", *others, out="kinds")["models"]
+    for key in ("text", "tabs", "lines"):
+        assert found[key]["metrics"] == judged["models"]["ease"]["metrics"] and found[key]["warnings"] == []
+
+
+def test_a_version_that_is_named_twice_is_judged_once(saved: Path, run: Run, judged: dict[str, Any], home: Path) -> None:
+    version = sorted(path.name for path in (home / "registry").iterdir() if "-ease-" in path.name)[0]
+    found = document(run, "--registry", "registry", "--version", version, "--version", version, out="twice")
+    assert list(found["models"]) == ["ease"]
+
+
+@pytest.mark.parametrize("out", ["afile", "afile/below", "/proc/nowhere"])
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(run: Run, home: Path, out: str) -> None:
+    (home / "afile").write_text("mine")
+    code, _, err = run("evaluate", "run.toml", "--out", out)
+    assert code == 2 and out in err and "cannot be written to" in err and "fit" not in err
+    code, _, err = run("report", "out", "--out", out)
+    assert code == 2 and out in err and "cannot be written to" in err
+    assert (home / "afile").read_text() == "mine"
+
+
+def test_warnings_of_every_window_are_told(run: Run, judged: dict[str, Any], home: Path) -> None:
+    """A version that was trained before the last window has seen the targets of the first."""
+    events = pq.read_table(home / "events.parquet").to_pandas()
+    events[events["timestamp"] < events["timestamp"].quantile(0.94)].to_parquet(home / "early.parquet")
+    config = CONFIG.replace("events.parquet", "early.parquet").partition("[[models]]")[0]
+    (home / "early.toml").write_text(config + '[[models]]\nname = "ease"\n[registry]\npath = "early"\n')
+    assert run("train", "early.toml")[0] == 0
+    (home / "backtest.toml").write_text(
+        CONFIG.replace("validation_users = 30\ntest_users = 50", 'kind = "by_time"\nwindows = 2')
+    )
+    entry = document(run, "--registry", "early", config="backtest.toml", out="backtest")["models"]["ease"]
+    assert [warning.partition(":")[0] for warning in entry["warnings"]] == ["window 1"]
+    assert "too good" in entry["warnings"][0]
+
+
+def write_figures(writer: PerUserWriter, values: np.ndarray) -> None:
+    """A user for each value."""
+    rows = [[0]] * len(values)
+    asked = Holdout(IdMap.of(range(len(rows))), Histories.from_rows(rows, 2), Histories.from_rows([[1]] * len(rows), 2))
+    writer.add(asked, IdMap((7, 8)), slice(len(rows)), np.ones((len(rows), 1), np.int32), {"ndcg@1": values})
+
+
+def test_figures_by_user_are_on_file_alone_once_a_model_is_judged(tmp_path: Path) -> None:
+    with PerUserWriter(tmp_path / "m.parquet") as writer:
+        write_figures(writer, np.array([0.0, 1.0]))
+        writer.window = 2
+        write_figures(writer, np.array([2.0, 3.0, 4.0, 5.0]))
+    parts = [Evaluation({}, {}, 0.0, (), {}, np.zeros((n, 1), np.int32), np.zeros(n, np.int32)) for n in (2, 4)]
+    windows, whole = together([Judged("m", part) for part in parts], writer.path)
+    first, second = (judged.evaluation for judged in windows)
+    assert whole.scores["ndcg@1"].mean == 2.5 and whole.users == 6
+    assert isinstance(first.per_user, PerUserFile)
+    assert first.per_user["ndcg@1"].tolist() == [0, 1] and second.scores["ndcg@1"].mean == 3.5
+    assert "ndcg@1" in first.per_user and "user_id" not in first.per_user
+
+
+def test_an_interrupted_run_leaves_figures_as_they_were(tmp_path: Path) -> None:
+    with PerUserWriter(tmp_path / "m.parquet") as writer:
+        write_figures(writer, np.ones(3))
+    before = writer.path.read_bytes()
+    with contextlib.suppress(KeyboardInterrupt), PerUserWriter(tmp_path / "m.parquet") as writer:
+        write_figures(writer, np.zeros(2))
+        raise KeyboardInterrupt
+    assert writer.path.read_bytes() == before and list(tmp_path.iterdir()) == [writer.path]
+
+
+def test_wrong_arguments_are_one_message(saved: Path, run: Run, home: Path) -> None:
     assert run("evaluate", "run.toml", "--out", "o", "--version", "x")[0] == 2
     code, _, err = run("evaluate", "run.toml", "--out", "o", "--registry", "registry", "--version", "x")
     assert code == 2 and "no version 'x'" in err
@@ -328,7 +422,7 @@ def test_wrong_arguments_are_one_message(run: Run, home: Path) -> None:
     assert code == 2 and "missing.csv" in err
 
 
-def test_earlier_nights_make_a_trend(run: Run, judged: dict[str, Any], home: Path) -> None:
+def test_earlier_nights_make_a_trend(saved: Path, run: Run, judged: dict[str, Any], home: Path) -> None:
     older = json.loads(json.dumps(judged))
     older["environment"]["created"] = "2020-01-01T00:00:00+00:00"
     older["data"]["profile"]["history_lengths"]["users"] = older["data"]["profile"]["history_lengths"]["users"][::-1]

@@ -36,8 +36,12 @@ def test_coverage_has_no_interval() -> None:
     assert found["coverage@2"].mean == 5 / 6
 
 
-def test_one_user_has_standard_error_0() -> None:
-    assert summarise(np.array([0.25])) == (0.25, 0.0, (0.25, 0.25), 1)
+def test_one_user_has_no_interval() -> None:
+    assert summarise(np.array([0.25, np.nan])) == (0.25, None, None, 1)
+    model, whole = hand()
+    one = Holdout(whole.users.take(np.arange(1)), whole.fold_in.take(slice(1)), whole.held_out.take(slice(1)))
+    score = judge(Ranking(model.items[:1], model.scores[:1]), one, ks=(2,)).curve("recall")[-1]
+    assert (score.mean, score.se, score.ci95, score.users) == (1.0, None, None, 1)
 
 
 def test_every_metric_at_every_k() -> None:

@@ -39,6 +39,13 @@ def test_users_by_length_of_history_and_by_taste() -> None:
     assert members(by_taste) == {"niche": [3, 5], "mixed": [2, 4], "mainstream": [1]}  # whoever has no history has no taste
 
 
+def test_taste_is_relative_to_the_training_users_of_the_window() -> None:
+    rows = [[0], [1], [2]]
+    early, late = catalogue({0: 9, 1: 4, 2: 1}), catalogue({0: 90, 1: 40, 2: 10})
+    by_taste = user_groups([holdout(rows, [[599]] * 3)] * 2, [early, late])[1]
+    assert members(by_taste) == {"niche": [2, 5], "mixed": [1, 4], "mainstream": [0, 3]}
+
+
 def test_targets_by_popularity_category_and_period() -> None:
     day = 86_400
     categories = {0: ("a",), 1: ("a", "b"), 3: ("c",)}

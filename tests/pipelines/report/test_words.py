@@ -78,6 +78,16 @@ def test_a_lead_that_may_be_chance() -> None:
     assert "cannot tell it apart from mult_dae and ease" in text
 
 
+def test_a_runner_up_that_is_beaten_before_one_that_is_not() -> None:
+    document = honest(documents.full())
+    document["comparison"]["verdict"] |= {"certain": False, "equals": ["ease"]}
+    found = told(document)
+    text = " ".join(found["sentences"])
+    assert found["heading"] == "Publish mult_vae, but its lead may be chance"
+    assert "more than mult_dae, the next best. The lead is larger than chance explains" in text
+    assert "cannot tell it apart from ease" in text
+
+
 def test_another_than_the_best_may_be_published() -> None:
     document = honest(documents.full(certain=False))
     document["comparison"]["verdict"] |= {"publish": "ease", "over": None, "equals": ["mult_vae", "mult_dae"]}
