@@ -1,4 +1,4 @@
-"""The command line. Exit codes: 0 done, 1 the job failed, 2 the input or configuration is wrong."""
+"""The command line. Exit codes: 0 done, 1 the job failed, 2 the input or configuration is wrong, 3 the gate refused."""
 
 import json
 import os
@@ -152,6 +152,26 @@ def tune(config: ConfigPath, as_json: AsJson = False) -> None:
     for key, entry in found["models"].items():
         out.print(search_table(key, entry, found["metric"]))
     out.print(f"written to {found['written']}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def nightly(
+    config: ConfigPath,
+    force: Annotated[bool, typer.Option("--force", help="Publish what the gate refuses; recorded.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ingest, train, evaluate, gate, publish, score. Safe to run twice; exit code 3 where the gate refuses."""
+    from pipelines.config import load_config
+    from pipelines.nightly import nightly as run
+    from pipelines.tables import night_table, progress_bars
+
+    settings = load_config(config)
+    with progress_bars(err) as report:
+        done = run(settings, force, report)
+    if as_json:
+        print_json(done.as_json())
+        return
+    out.print(night_table(done))
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """The gate: tonight's twin beside the current model's twin, on the same fresh rows of users that neither was trained on."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,6 +27,12 @@ class Verdict:
     def as_json(self) -> dict[str, Any]:
         """As run.json has it."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> "Verdict":
+        """The inverse, lists being tuples again."""
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
+        return cls(**values)
 
 
 def judge(

@@ -79,9 +79,9 @@ class Journal:
         self._save()
         return dict(result)
 
-    def key(self, name: str) -> str:
-        """The digest of the inputs that a stage was done with."""
-        return str(self._state["stages"][name]["key"])
+    def reused(self) -> dict[str, bool]:
+        """By stage, whether it was done before and not again."""
+        return {name: bool(stage.get("reused")) for name, stage in self._state["stages"].items()}
 
     def end(self, outcome: str, **facts: Any) -> None:
         """Published, refused or failed."""

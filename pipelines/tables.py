@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -11,6 +11,9 @@ from rich.table import Table
 
 from pipelines.train import Report
 from recsys_ae.training.run import Progress as Epoch
+
+if TYPE_CHECKING:
+    from pipelines.nightly import Outcome
 
 SHOWN = 5
 """Trials of a model in its table."""
@@ -143,6 +146,24 @@ def evaluation_table(document: dict[str, Any], metric: str) -> Table:
         epoch = str(entry.get("fit", {}).get("best_epoch") or "")
         fitted = f"{cost['fit_seconds']:.1f}" if "fit_seconds" in cost else ""
         table.add_row(key, *cells, epoch, fitted, f"{cost['score_users_per_second']:,.0f}")
+    return table
+
+
+def night_table(done: "Outcome") -> Table:
+    """What a night came to."""
+    verdict = done.verdict
+    table = Table(title="Published" + (", though the gate refused" if done.forced else ""), title_justify="left")
+    table.add_column("what")
+    table.add_column("found", overflow="fold")
+    table.add_row("version", done.version)
+    table.add_row(f"{verdict.candidate}, {verdict.metric}", f"{verdict.mean:.4f}")
+    table.add_row("popularity", f"{verdict.popularity:.4f}")
+    if verdict.current is not None:
+        ratio = "" if verdict.ratio is None else f", ratio {verdict.ratio:.4f}"
+        table.add_row("the model before", f"{verdict.current:.4f}{ratio}")
+    table.add_row("done before, not again", ", ".join(name for name, reused in done.stages.items() if reused) or "nothing")
+    table.add_row("report", str(done.report / "report.html"))
+    table.add_row("scores", str(done.scores))
     return table
 
 

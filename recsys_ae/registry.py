@@ -81,6 +81,8 @@ class Registry:
             raise DataError(f"histories over {stored.histories.n_items} items; the model has {len(artifact.items)}")
         self.path.mkdir(parents=True, exist_ok=True)
         with self._locked():
+            for left in (*self.path.glob(".writing-*"), *self.path.glob(".removing-*")):  # by a process that was killed
+                shutil.rmtree(left)
             created = datetime.now(UTC)
             while any(v.startswith(f"{created:{STAMP}}") for v in self.versions()):
                 created += timedelta(microseconds=1)  # names sort in the order of their making, whatever the clock does
@@ -141,6 +143,10 @@ class Registry:
         except (SafetensorError, KeyError, DataError) as error:
             raise ArtifactError(f"{folder / HISTORIES}: cannot be read back ({error})") from None
         return artifact, stored
+
+    def manifest(self, version: str | None = None) -> dict[str, Any]:
+        """What is known of a version's making."""
+        return read_sealed(self.path / self._resolve(version) / "manifest.json")
 
     def twin(self, version: str | None = None) -> Artifact | None:
         """The model of a version as fitted without the held-out users; None where it was published without."""

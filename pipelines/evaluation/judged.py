@@ -4,7 +4,7 @@ import re
 import resource
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pipelines.evaluation.latent_map import item_vectors
 from pipelines.evaluation.per_user import PerUserWriter
 from pipelines.train import Fitted, Report, refit
 from recsys_ae import log
+from recsys_ae.artifact import Artifact
 from recsys_ae.beyond import Catalogue, Lists
 from recsys_ae.cleaning import Cleaning
 from recsys_ae.dataset import Dataset
@@ -105,9 +106,18 @@ def judge_model(
 def judge_version(
     config: RunConfig, registry: Registry, version: str | None, bench: Bench, writer: PerUserWriter | None = None
 ) -> Judged:
-    """A saved model on the test users, without training. Items that it does not know are never on its lists."""
+    """A saved model on the test users, without training; warned of where it was trained on what they are asked for."""
     artifact, stored = registry.load(version)
     about = registry.show(version)
+    found = judge_artifact(config, artifact, about["model"], f"registry {about['version']}", bench, writer)
+    seen = _seen_targets(bench, stored.users, artifact.items, stored.histories.rows, stored.histories.items)
+    return replace(found, warnings=(*found.warnings, *seen))
+
+
+def judge_artifact(
+    config: RunConfig, artifact: Artifact, key: str, source: str, bench: Bench, writer: PerUserWriter | None = None
+) -> Judged:
+    """A model as it was saved on the test users. Items that it does not know are never on its lists, and so are misses."""
     model, test = artifact.model, bench.split.test
     to_model = artifact.items.positions(bench.trained.items.ids)
     to_split = np.full(len(artifact.items), -1, np.int64)
@@ -117,7 +127,7 @@ def judge_version(
         allow &= test.allow[to_split]
     if not allow.any():
         raise ConfigError(
-            f"{registry.path}: version {about['version']} has none of the {len(to_model)} items of this split; "
+            f"{source}: has none of the {len(to_model)} items of this split; "
             f"expected ids as its own are, like {artifact.items.ids[:3]}; found {bench.trained.items.ids[:3]}"
         )
 
@@ -126,20 +136,16 @@ def judge_version(
         items = rank_top_k(model, history, max(config.ks), allow=allow).items
         return np.where(items >= 0, to_split[items], -1).astype(np.int32)
 
-    found = tallied(ranked, test, config.ks, catalogue=bench.catalogue, keep=kept_by(writer, bench))
     return Judged(
-        about["model"],
-        found,
+        key,
+        tallied(ranked, test, config.ks, catalogue=bench.catalogue, keep=kept_by(writer, bench)),
         bench.split.window,
-        source=f"registry {about['version']}",
+        source=source,
         config={"name": artifact.name, **model.config.model_dump(mode="json")},
         parameters=model.n_parameters,
         size_bytes=size_of(model),
         peak_rss_bytes=peak_rss_bytes(),
-        warnings=(
-            *_unknown_items(int((to_model < 0).sum()), len(to_model)),
-            *_seen_targets(bench, stored.users, artifact.items, stored.histories.rows, stored.histories.items),
-        ),
+        warnings=tuple(_unknown_items(int((to_model < 0).sum()), len(to_model))),
     )
 
 

@@ -1,0 +1,258 @@
+"""nightly: ingest, train, evaluate, gate, publish, score. Safe to run twice; goes on where it broke off."""
+
+import glob
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines import gate
+from pipelines.config import ModelSection, RunConfig
+from pipelines.evaluate import per_user_writer, write_report
+from pipelines.evaluation.document import document, together
+from pipelines.evaluation.judged import Bench, Judged, judge_artifact, judge_model
+from pipelines.evaluation.per_user import PerUserWriter
+from pipelines.ingest import split_windows
+from pipelines.journal import Journal
+from pipelines.score import score
+from pipelines.train import Report, artifact_of, fit, refit
+from recsys_ae.artifact import Artifact
+from recsys_ae.errors import ConfigError, GateError
+from recsys_ae.evaluation import Evaluation, evaluate
+from recsys_ae.models import MODELS
+from recsys_ae.registry import Registry, StoredUsers
+from recsys_ae.sealed import file_digest, read_sealed
+from recsys_ae.split import Split
+from recsys_ae.training.run import RunContext
+
+BASE, CURRENT = "popularity", "current"
+"""What every model must beat, fitted by the gate itself; what the current model's twin is called in the report."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a night came to."""
+
+    version: str
+    verdict: gate.Verdict
+    forced: bool
+    stages: dict[str, bool]  # by name, whether it was done before and not again
+    report: Path
+    scores: Path
+
+    def as_json(self) -> dict[str, Any]:
+        """As the command prints it."""
+        return {
+            "outcome": "published",
+            "version": self.version,
+            "forced": self.forced,
+            "gate": self.verdict.as_json(),
+            "reused": [name for name, reused in self.stages.items() if reused],
+            "report": str(self.report),
+            "scores": str(self.scores),
+        }
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model of tonight: fitted without the held-out users (its twin) and on all rows, both on disk."""
+
+    section: ModelSection
+    folder: Path
+    validation: dict[str, Any]
+
+    @property
+    def twin(self) -> Path:
+        """What the gate judges."""
+        return self.folder / "twin"
+
+    @property
+    def whole(self) -> Path:
+        """What is published."""
+        return self.folder / "whole"
+
+
+def nightly(config: RunConfig, force: bool = False, report: Report | None = None) -> Outcome:
+    """The whole night. Raises GateError where tonight's best is refused and not forced: yesterday's goes on serving."""
+    refuse_dishonest(config)
+    with Journal(config.run.folder / "nightly").run(forced=force) as journal:
+        split, counts = ingest(config, journal)
+        candidates = [train(config, section, split, journal, report) for section in config.models]
+        metric = config.publish.metric
+        best = max(candidates, key=lambda candidate: candidate.validation[metric]["mean"])  # chosen on validation users alone
+        verdict = judge(config, candidates, best, split, counts, journal)
+        if not verdict.passed and not force:
+            raise GateError(f"not published: {'; '.join(verdict.reasons)} ({report_of(config) / 'report.html'})")
+        version = publish(config, best, split, verdict, force, journal)
+        scores = deliver(config, version, journal)
+        journal.end("published", version=version)
+        return Outcome(version, verdict, force and not verdict.passed, journal.reused(), report_of(config), scores)
+
+
+def refuse_dishonest(config: RunConfig) -> None:
+    """Tonight's held-out users must not have trained last night's twin: drawn by hash they are the same ones every night."""
+    if config.split.kind == "by_time" or (config.split.kind == "strong_generalization" and config.split.by == "hash"):
+        return
+    raise ConfigError(
+        '[split] of a nightly run: expected by = "hash" with a salt, or kind = "by_time"; '
+        f"with kind = {config.split.kind!r} drawn by seed, users held out tonight have trained last night's model"
+    )
+
+
+def ingest(config: RunConfig, journal: Journal) -> tuple[Split, dict[str, Any]]:
+    """The log, split; what is written is the clean log in the run folder."""
+    splits, counts = split_windows(config)
+    split = splits[-1]
+    facts = {"digest": split.refit.digest, "users": len(split.refit.users), "items": len(split.refit.items)}
+    journal.stage("ingest", {"source": fingerprint(config)}, lambda: facts | {"cleaning": counts}, lambda _: False)
+    return split, counts
+
+
+def fingerprint(config: RunConfig) -> dict[str, Any]:
+    """What the log was made from, for the record: digests of files, or the name of the data set, or of the table."""
+    section = config.log
+    if section.path is not None:
+        patterns = [section.path] if isinstance(section.path, str) else section.path
+        paths = [Path(name) for pattern in patterns for name in sorted(glob.glob(pattern))]
+        return {str(path): file_digest(path) for path in paths}
+    return {"dataset": section.dataset, "query": section.query, "table": section.table}
+
+
+def train(config: RunConfig, section: ModelSection, split: Split, journal: Journal, report: Report | None) -> Candidate:
+    """Fit without the held-out users, then on all rows; both are kept until the night is over."""
+    inputs = {
+        "data": split.refit.digest,
+        "train": split.train.digest,
+        "split": config.split.model_dump(mode="json"),
+        "model": section.model_dump(mode="json"),
+        "seed": config.seed,
+        "metric": config.publish.metric,
+        "ks": config.ks,
+        "run": config.run.model_dump(mode="json", include={"device", "precision"}),
+    }
+    home = config.run.folder / "nightly" / "models" / section.key
+
+    def work() -> dict[str, Any]:
+        fitted = fit(config, section, split, report)
+        validation = {
+            name: score.as_json() for name, score in evaluate(fitted.model, split.validation, config.ks).scores.items()
+        }
+        home.parent.mkdir(parents=True, exist_ok=True)
+        for left in home.parent.glob(f".{section.key}-*"):  # of a run that was killed
+            shutil.rmtree(left)
+        made = Path(tempfile.mkdtemp(prefix=f".{section.key}-", dir=home.parent))
+        artifact_of(config, fitted, fitted.model, validation, split.train).save(made / "twin")
+        artifact_of(config, fitted, refit(config, fitted, split, report), validation, split.refit).save(made / "whole")
+        shutil.rmtree(home, ignore_errors=True)
+        made.rename(home)
+        return {"validation": validation, "digest": read_sealed(home / "whole" / "manifest.json")["files"]["model.safetensors"]}
+
+    found = journal.stage(f"train {section.key}", inputs, work, lambda _: whole(home / "twin") and whole(home / "whole"))
+    return Candidate(section, home, found["validation"])
+
+
+def whole(folder: Path) -> bool:
+    """Whether a saved model is there, every byte as written."""
+    try:
+        Artifact.load(folder)
+    except Exception:  # whatever is wrong with it, it is made again
+        return False
+    return True
+
+
+def judge(
+    config: RunConfig, candidates: Sequence[Candidate], best: Candidate, split: Split, counts: dict[str, Any], journal: Journal
+) -> gate.Verdict:
+    """Tonight's twins, popularity and the current model's twin on the same held-out users: the report, the verdict."""
+    registry = Registry(config.registry.path)
+    current = registry.current()
+    inputs = {
+        "twins": {c.section.key: read_sealed(c.twin / "manifest.json")["files"] for c in candidates},
+        "best": best.section.key,
+        "current": current,
+        "test": split.refit.digest,
+        "split": config.split.model_dump(mode="json"),
+        "publish": config.publish.model_dump(mode="json"),
+        "ks": config.ks,
+    }
+
+    def work() -> dict[str, Any]:
+        bench = Bench(split)
+        folder = report_of(config)
+        judged: dict[str, list[Judged]] = {}
+        evaluations: dict[str, Evaluation] = {}
+
+        def add(key: str, how: Any) -> None:
+            with per_user_writer(folder, key) as writer:
+                windows = [how(writer)]
+            judged[key], evaluations[key] = together(windows, writer.path if writer else None)
+
+        for c in candidates:
+            twin = Artifact.load(c.twin)
+            add(c.section.key, lambda w, c=c, twin=twin: judge_artifact(config, twin, c.section.key, "tonight", bench, w))
+        if BASE not in judged:
+            add(BASE, lambda w: _popularity(config, bench, w))
+        if current is not None and (twin := registry.twin(current) or registry.load(current)[0]):
+            add(CURRENT, lambda w: judge_artifact(config, twin, CURRENT, f"registry {current}", bench, w))
+        content = document(config, [bench], counts, judged, evaluations)
+        write_report(content, folder)
+        verdict = gate.judge(
+            best.section.key,
+            evaluations[best.section.key],
+            evaluations[BASE],
+            evaluations.get(CURRENT),
+            metric=config.publish.metric,
+            min_ratio=config.publish.min_ratio_to_current,
+            seed=config.seed,
+        )
+        return verdict.as_json()
+
+    found = journal.stage("gate", inputs, work, lambda _: (report_of(config) / "report.html").is_file())
+    return gate.Verdict.from_json(found)
+
+
+def _popularity(config: RunConfig, bench: Bench, writer: PerUserWriter | None) -> Judged:
+    section = ModelSection(name=BASE)
+    model = MODELS[BASE](section.config, len(bench.trained.items))
+    record = model.fit(bench.trained.histories, validation=None, run=RunContext(seed=config.seed, device="cpu"))
+    return judge_model(config, section, model, record, bench, writer=writer)
+
+
+def publish(config: RunConfig, best: Candidate, split: Split, verdict: gate.Verdict, force: bool, journal: Journal) -> str:
+    """A version of the registry, its twin beside it, made current; old ones go. What is there already is not made again."""
+    registry = Registry(config.registry.path)
+    made_of = {
+        "whole": read_sealed(best.whole / "manifest.json")["files"],
+        "twin": read_sealed(best.twin / "manifest.json")["files"],
+    }
+
+    def work() -> dict[str, Any]:
+        version = next((v for v in reversed(registry.versions()) if registry.manifest(v).get("made_of") == made_of), None)
+        if version is None:
+            artifact, twin = Artifact.load(best.whole), Artifact.load(best.twin)
+            artifact.manifest.update(made_of=made_of, gate=verdict.as_json(), forced=force and not verdict.passed)
+            stored = StoredUsers(split.refit.users, split.refit.histories)
+            version = registry.publish(artifact, best.section.key, stored, best.validation, twin)
+        registry.promote(version)
+        registry.prune(config.publish.keep)
+        return {"version": version}
+
+    inputs = {"made_of": made_of, "registry": str(config.registry.path.resolve())}
+    done = journal.stage("publish", inputs, work, lambda r: registry.current() == r["version"])
+    return str(done["version"])
+
+
+def deliver(config: RunConfig, version: str, journal: Journal) -> Path:
+    """The lists of all users."""
+    inputs = {"version": version, "score": config.score.model_dump(mode="json")}
+    done = journal.stage(
+        "score", inputs, lambda: score(config, version).as_json(), lambda r: (Path(r["folder"]) / "_scores.json").is_file()
+    )
+    return Path(done["folder"])
+
+
+def report_of(config: RunConfig) -> Path:
+    """Where tonight's report is."""
+    return config.run.folder / "nightly" / "report"

@@ -1,0 +1,237 @@
+"""nightly: publishes, refuses, goes on where it broke off, and never leaves a worse or a broken model serving."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines import gate
+from pipelines.__main__ import main
+from recsys_ae import Registry, datasets
+from recsys_ae.evaluation import Evaluation
+from recsys_ae.sealed import read_sealed
+
+CONFIG = """
+seed = 1
+[log]
+path = "events.parquet"
+[split]
+by = "hash"
+salt = "nights"
+validation_users = 0.15
+test_users = 0.25
+[evaluation]
+ks = [10]
+map = "none"
+[publish]
+metric = "ndcg@10"
+keep = 2
+[score]
+k = 5
+users_per_file = 200
+"""
+GOOD = '[[models]]\nname = "ease"\n[[models]]\nname = "mult_dae"\nlatent = 16\nepochs = 3\n'
+BAD = '[[models]]\nname = "mult_dae"\nlatent = 2\nepochs = 1\n'
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The first of three quarters of 600 users' events; the rest comes another night."""
+    events = datasets.synthetic(n_users=600, n_items=80, seed=3).events
+    pq.write_table(events, tmp_path / "all.parquet")
+    frame = events.to_pandas().sort_values("timestamp", kind="stable")
+    frame.iloc[: len(frame) * 3 // 4].to_parquet(tmp_path / "events.parquet", index=False)
+    (tmp_path / "run.toml").write_text(CONFIG + GOOD)
+    (tmp_path / "bad.toml").write_text(CONFIG + BAD)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*command: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["recsys-ae", *command])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return run
+
+
+def night(run: Run, *arguments: str) -> dict[str, Any]:
+    code, said, err = run("nightly", "run.toml", "--json", *arguments)
+    assert code == 0, err
+    return dict(json.loads(said))
+
+
+def test_nights_publish_do_nothing_twice_and_take_in_what_is_new(run: Run, home: Path) -> None:
+    first = night(run)
+    registry = Registry(home / "registry")
+    assert registry.current() == first["version"] and first["reused"] == [] and first["gate"]["current"] is None
+    assert (home / "runs/nightly/report/report.html").is_file()
+    assert pq.read_table(first["scores"]).num_rows == 5 * read_sealed(home / "scores/scores.json")["users"]
+    second = night(run)  # the current model is now the one to beat: itself
+    assert second["version"] == first["version"]
+    assert set(second["reused"]) == {"train ease", "train mult_dae", "publish", "score"}
+    assert second["gate"]["ratio"] == 1 and second["gate"]["difference_ci95"] == [0, 0]
+    assert set(night(run)["reused"]) == {"train ease", "train mult_dae", "gate", "publish", "score"}
+    (home / "all.parquet").replace(home / "events.parquet")
+    third = night(run)
+    assert third["version"] != first["version"] and third["reused"] == []
+    assert third["gate"]["ratio"] > 0.98 and registry.versions() == [first["version"], third["version"]]
+    state = read_sealed(home / "runs/nightly/run.json")
+    assert state["outcome"] == "published" and state["stages"]["ingest"]["result"]["cleaning"]["kept"] > 0
+    lines = [json.loads(line) for line in (home / "runs/nightly/log.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines].count("begin") == 4 and lines[-1]["outcome"] == "published"
+
+
+def test_the_gate_refuses_and_yesterdays_model_goes_on_serving(run: Run, home: Path) -> None:
+    good = night(run)["version"]
+    code, out, err = run("nightly", "bad.toml")
+    assert code == 3 and "expected at least 0.98" in err and "report.html" in err and "Traceback" not in err
+    registry = Registry(home / "registry")
+    assert registry.current() == good and registry.versions() == [good]
+    assert read_sealed(home / "runs/nightly/run.json")["outcome"] == "refused"
+    code, out, err = run("nightly", "bad.toml", "--force", "--json")
+    assert code == 0, err
+    forced = json.loads(out)
+    assert forced["forced"] and registry.current() == forced["version"] != good
+    assert registry.manifest()["forced"] and not registry.manifest()["gate"]["passed"]
+    assert registry.rollback() == good
+
+
+def test_the_twin_has_not_seen_the_held_out_users_and_stays_beside_the_model(run: Run, home: Path) -> None:
+    version = night(run)["version"]
+    registry = Registry(home / "registry")
+    twin, (artifact, stored) = registry.twin(version), registry.load(version)
+    assert twin is not None
+    assert twin.manifest["data"]["users"] < artifact.manifest["data"]["users"] == len(stored.users)
+    document = json.loads((home / "runs/nightly/report/evaluation.json").read_text())
+    assert twin.manifest["data"]["users"] == document["split"]["train_users"]
+    assert document["models"]["ease"]["warnings"] == []
+
+
+def test_a_split_that_flatters_is_refused(run: Run, home: Path) -> None:
+    (home / "seeded.toml").write_text(CONFIG.replace('by = "hash"\nsalt = "nights"\n', "") + GOOD)
+    code, _, err = run("nightly", "seeded.toml")
+    assert code == 2 and 'by = "hash"' in err
+    assert not (home / "runs").exists()
+
+
+def test_one_run_at_a_time(run: Run, home: Path) -> None:
+    folder = home / "runs/nightly"
+    folder.mkdir(parents=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("4711")
+        lock.flush()
+        code, _, err = run("nightly", "run.toml")
+    assert code == 1 and "another run" in err and "4711" in err
+    assert run("nightly", "run.toml")[0] == 0  # the lock of a process that is gone holds nobody
+
+
+def test_an_empty_night_publishes_nothing(run: Run, home: Path) -> None:
+    good = night(run)["version"]
+    pq.write_table(pq.read_table(home / "events.parquet").slice(0, 0), home / "events.parquet")
+    code, _, err = run("nightly", "run.toml")
+    assert code == 2 and "events.parquet" in err and "Traceback" not in err
+    assert Registry(home / "registry").current() == good
+    state = read_sealed(home / "runs/nightly/run.json")
+    assert state["outcome"] == "failed" and "events.parquet" in state["error"]
+
+
+def test_a_damaged_model_of_the_night_is_made_again(run: Run, home: Path) -> None:
+    first = night(run)
+    path = home / "runs/nightly/models/ease/whole/model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    again = night(run)
+    assert "train ease" not in again["reused"] and "train mult_dae" in again["reused"]
+    assert again["version"] == first["version"]  # the same bytes as before
+
+
+def final_state(home: Path) -> dict[str, Any]:
+    registry = Registry(home / "registry")
+    version = registry.check(registry.current() or "")
+    files = {name: facts["sha256"] for name, facts in read_sealed(version / "manifest.json")["files"].items()}
+    return {"files": files, "scores": pq.read_table(next((home / "scores").glob("2*"))).to_pydict()}
+
+
+def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bits(home: Path) -> None:
+    command = [sys.executable, "-m", "pipelines", "nightly", "run.toml"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    begin = time.monotonic()
+    subprocess.run(command, cwd=home, env=env, check=True, capture_output=True)
+    whole = time.monotonic() - begin
+    undisturbed = final_state(home)
+    for name in ("registry", "scores", "runs"):
+        subprocess.run(["rm", "-rf", str(home / name)], check=True)
+    rng = np.random.default_rng(0)
+    kills = 0
+    for _ in range(5):
+        child = subprocess.Popen(command, cwd=home, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            child.wait(rng.uniform(0.3, 1.0) * whole)
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+            kills += 1
+        current = Registry(home / "registry").current()
+        assert current is None or Registry(home / "registry").load(current)
+    assert kills
+    done = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert final_state(home) == undisturbed
+    left = [
+        path.name for path in home.rglob("*") if path.name.startswith((".writing-", ".removing-", ".part-", ".ease-", ".mult"))
+    ]
+    assert left == []
+
+
+def evaluation(values: np.ndarray) -> Evaluation:
+    nothing = np.empty((len(values), 0), np.int32)
+    return Evaluation({"ndcg@10": values}, {}, 0.0, (), {}, nothing, np.empty(0, np.int32))
+
+
+def test_the_gate_passes_equals_and_refuses_the_damaged() -> None:
+    """2,000 users a night: two fits of one model differ by chance; a damaged one has lost 5 % of what it found."""
+    rng = np.random.default_rng(0)
+    passed = {"equal": 0, "damaged": 0}
+    nights = 100
+    for _ in range(nights):
+        ability = rng.beta(0.6, 1.4, 2_000)
+        one, other = (np.clip(ability + rng.normal(0, 0.03, 2_000) * (ability > 0.05), 0, 1) for _ in range(2))
+        damaged = other * (rng.random(2_000) > 0.05)
+        for kind, values in (("equal", other), ("damaged", damaged)):
+            verdict = gate.judge(
+                "tonight",
+                evaluation(values),
+                evaluation(ability * 0.4),
+                evaluation(one),
+                metric="ndcg@10",
+                min_ratio=0.98,
+                seed=0,
+            )
+            passed[kind] += verdict.passed
+    assert passed["equal"] == nights
+    assert passed["damaged"] <= 0.05 * nights
+
+
+def test_what_does_not_beat_popularity_is_refused() -> None:
+    values = np.linspace(0, 1, 50)
+    verdict = gate.judge("tonight", evaluation(values), evaluation(values), None, metric="ndcg@10", min_ratio=0.98, seed=0)
+    assert not verdict.passed and "popularity" in verdict.reasons[0] and verdict.ratio is None
+    assert gate.Verdict.from_json(json.loads(json.dumps(verdict.as_json()))) == verdict
