@@ -25,6 +25,8 @@ DIVERSE_USERS = 10_000
 SMOOTHING = 0.01
 """The share of the history's own distribution in the list's, so that the divergence is finite (Steck 2018, eq. 7)."""
 ROWS_AT_ONCE = 256
+CELLS_AT_ONCE = 2**20
+"""Users times categories that are held as a dense array, of 8 MiB."""
 
 Lists = NDArray[np.int32]
 PerUserAndK = NDArray[np.float64]
@@ -170,10 +172,18 @@ def calibration(items: Lists, ks: Sequence[int], catalogue: Catalogue, fold_in: 
     the items with categories: Steck 2018, Calibrated Recommendations, eq. 2 to 7. 0 is perfect.
     """
     assert catalogue.categories is not None
-    history = (fold_in.matrix @ catalogue.categories).toarray()
+    size = max(CELLS_AT_ONCE // catalogue.categories.shape[1], 1)  # brands or authors are categories too, and many
+    blocks = [slice(start, start + size) for start in range(0, len(items), size)]
+    found = [_divergence(items[b], ks, catalogue.categories, fold_in.take(b)) for b in blocks]
+    return np.concatenate([np.empty((0, len(ks))), *found])
+
+
+def _divergence(items: Lists, ks: Sequence[int], categories: csr_array, fold_in: Histories) -> PerUserAndK:
+    """`calibration` of a block of users."""
+    history = (fold_in.matrix @ categories).toarray()
     p = divided(history, history.sum(1, keepdims=True) * np.ones_like(history))
     found = np.empty((len(items), len(ks)))
-    for place, sums in enumerate(prefix_sums(items, ks, catalogue.categories)):
+    for place, sums in enumerate(prefix_sums(items, ks, categories)):
         q = sums.toarray()
         q /= np.maximum(q.sum(1, keepdims=True), 1e-300)
         mixed = (1 - SMOOTHING) * q + SMOOTHING * p

@@ -393,9 +393,9 @@ def test_an_interrupted_run_leaves_figures_as_they_were(tmp_path: Path) -> None:
     with PerUserWriter(tmp_path / "m.parquet") as writer:
         write_figures(writer, np.ones(3))
     before = writer.path.read_bytes()
-    with pytest.raises(KeyboardInterrupt), PerUserWriter(tmp_path / "m.parquet") as writer:
-        write_figures(writer, np.zeros(2))
-        raise KeyboardInterrupt
+    again = PerUserWriter(writer.path)
+    write_figures(again, np.zeros(2))
+    again.__exit__(KeyboardInterrupt)
     assert writer.path.read_bytes() == before and list(tmp_path.iterdir()) == [writer.path]
 
 
@@ -422,6 +422,23 @@ def test_earlier_nights_make_a_trend(run: Run, judged: dict[str, Any], home: Pat
     assert first["drift"]["history_lengths"] == pytest.approx(jensenshannon(now, now[::-1], 2) ** 2, abs=1e-6)
     assert first["drift"]["top_items"] == pytest.approx(10 / len(judged["data"]["profile"]["top_items"]))
     assert second["models"]["ease"] == judged["models"]["ease"]["metrics"]
+
+
+@pytest.mark.parametrize("environment", [None, {}, {"created": 5}])
+def test_the_contract_alone_is_an_earlier_night(run: Run, judged: dict[str, Any], home: Path, environment: Any) -> None:
+    """As an older version of ours wrote it, without a profile of the data; of other data, perhaps."""
+    contract = {
+        "schema": 1,
+        "data": {"users": 3, "items": 2, "interactions": 5, "digest": "sha256:0", "profile": None},
+        "split": {"kind": "strong_generalization", "test_users": 0},
+        "models": {"ease": {"metrics": {"ndcg@20": {"mean": 0.5, "se": 0.0, "ci95": [0.0, 0.0], "users": 0}}}},
+        "environment": environment,
+    }
+    (home / "contract").mkdir(exist_ok=True)
+    (home / "contract" / "evaluation.json").write_text(json.dumps(contract))
+    first, second = document(run, "--registry", "registry", "--earlier", "out", "--earlier", "contract", out="since")["earlier"]
+    assert (first["name"], second["name"]) == ("contract", "out")
+    assert first["drift"] == {"history_lengths": None, "top_items": None, "users": 3, "items": 2, "interactions": 5}
 
 
 @pytest.mark.parametrize(
