@@ -166,12 +166,13 @@ def lengths_squared(rows: csr_array) -> NDArray[np.float64]:
 
 
 def calibration(items: Lists, ks: Sequence[int], catalogue: Catalogue, fold_in: Histories) -> PerUserAndK:
-    """Divergence of the list's categories from those of the history, in nats; NaN where the history has none.
+    """Divergence of the list's categories from those of the history, in nats; NaN where history or catalogue has none.
 
     KL(p || (1 - a) q + a p) with a = 0.01, p(g|u) the mean of the history's p(g|i) by weight and q(g|u) of the list's, each of
     the items with categories: Steck 2018, Calibrated Recommendations, eq. 2 to 7. 0 is perfect.
     """
-    assert catalogue.categories is not None
+    if catalogue.categories is None:
+        return np.full((len(items), len(ks)), np.nan)
     size = max(CELLS_AT_ONCE // catalogue.categories.shape[1], 1)  # brands or authors are categories too, and many
     blocks = [slice(start, start + size) for start in range(0, len(items), size)]
     found = [_divergence(items[b], ks, catalogue.categories, fold_in.take(b)) for b in blocks]
@@ -267,16 +268,16 @@ def beyond(
     allow: NDArray[np.bool_] | None = None,
     diverse: NDArray[np.integer] | None = None,
 ) -> dict[str, PerUserAndK]:
-    """All of them by name; calibration where categories are known, diversity of the rows `diverse` alone, or of all."""
+    """All of them by name, diversity of the rows `diverse` alone, or of all."""
     pairs = np.full((len(items), len(ks)), np.nan)
     some = np.arange(len(items)) if diverse is None else diverse
     pairs[some] = diversity(items[some], ks, catalogue)
-    found = {
+    return {
         "novelty": novelty(items, ks, catalogue),
         "diversity": pairs,
         "serendipity": serendipity(items, ks, hits, catalogue, fold_in, allow),
         "arp": average_popularity(items, ks, catalogue),
         "aplt": tail_share(items, ks, catalogue),
         "popularity_lift": popularity_lift(items, ks, catalogue, fold_in),
+        "calibration": calibration(items, ks, catalogue, fold_in),
     }
-    return found if catalogue.categories is None else found | {"calibration": calibration(items, ks, catalogue, fold_in)}
