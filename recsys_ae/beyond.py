@@ -25,6 +25,8 @@ DIVERSE_USERS = 10_000
 SMOOTHING = 0.01
 """The share of the history's own distribution in the list's, so that the divergence is finite (Steck 2018, eq. 7)."""
 ROWS_AT_ONCE = 256
+CELLS_AT_ONCE = 2**20
+"""Users times categories that are held as a dense array, of 8 MiB."""
 
 Lists = NDArray[np.int32]
 PerUserAndK = NDArray[np.float64]
@@ -164,16 +166,25 @@ def lengths_squared(rows: csr_array) -> NDArray[np.float64]:
 
 
 def calibration(items: Lists, ks: Sequence[int], catalogue: Catalogue, fold_in: Histories) -> PerUserAndK:
-    """Divergence of the list's categories from those of the history, in nats; NaN where the history has none.
+    """Divergence of the list's categories from those of the history, in nats; NaN where history or catalogue has none.
 
     KL(p || (1 - a) q + a p) with a = 0.01, p(g|u) the mean of the history's p(g|i) by weight and q(g|u) of the list's, each of
     the items with categories: Steck 2018, Calibrated Recommendations, eq. 2 to 7. 0 is perfect.
     """
-    assert catalogue.categories is not None
-    history = (fold_in.matrix @ catalogue.categories).toarray()
+    if catalogue.categories is None:
+        return np.full((len(items), len(ks)), np.nan)
+    size = max(CELLS_AT_ONCE // catalogue.categories.shape[1], 1)  # brands or authors are categories too, and many
+    blocks = [slice(start, start + size) for start in range(0, len(items), size)]
+    found = [_divergence(items[b], ks, catalogue.categories, fold_in.take(b)) for b in blocks]
+    return np.concatenate([np.empty((0, len(ks))), *found])
+
+
+def _divergence(items: Lists, ks: Sequence[int], categories: csr_array, fold_in: Histories) -> PerUserAndK:
+    """`calibration` of a block of users."""
+    history = (fold_in.matrix @ categories).toarray()
     p = divided(history, history.sum(1, keepdims=True) * np.ones_like(history))
     found = np.empty((len(items), len(ks)))
-    for place, sums in enumerate(prefix_sums(items, ks, catalogue.categories)):
+    for place, sums in enumerate(prefix_sums(items, ks, categories)):
         q = sums.toarray()
         q /= np.maximum(q.sum(1, keepdims=True), 1e-300)
         mixed = (1 - SMOOTHING) * q + SMOOTHING * p
@@ -259,16 +270,16 @@ def beyond(
     allow: NDArray[np.bool_] | None = None,
     diverse: NDArray[np.integer] | None = None,
 ) -> dict[str, PerUserAndK]:
-    """All of them by name; calibration where categories are known, diversity of the rows `diverse` alone, or of all."""
+    """All of them by name, diversity of the rows `diverse` alone, or of all."""
     pairs = np.full((len(items), len(ks)), np.nan)
     some = np.arange(len(items)) if diverse is None else diverse
     pairs[some] = diversity(items[some], ks, catalogue)
-    found = {
+    return {
         "novelty": novelty(items, ks, catalogue),
         "diversity": pairs,
         "serendipity": serendipity(items, ks, hits, catalogue, fold_in, allow),
         "arp": average_popularity(items, ks, catalogue),
         "aplt": tail_share(items, ks, catalogue),
         "popularity_lift": popularity_lift(items, ks, catalogue, fold_in),
+        "calibration": calibration(items, ks, catalogue, fold_in),
     }
-    return found if catalogue.categories is None else found | {"calibration": calibration(items, ks, catalogue, fold_in)}

@@ -241,12 +241,15 @@ def _worst(judged: Judged, bench: Bench, metric: str) -> list[dict[str, Any]]:
     for row in order.tolist():
         targets = test.held_out.row(row)
         ranks = found.ranks[test.held_out.indptr[row] : test.held_out.indptr[row + 1]]
+        history = test.fold_in.row(row)
         wanted, shown = set(targets.tolist()), found.lists[row][found.lists[row] >= 0]
         entries.append(
             {
                 "user_id": test.users.ids[row],
                 "metric": float(values[row]),
-                "history": _titled(test.fold_in.row(row)[-WORST_ITEMS:], data),
+                "history_items": len(history),
+                "held_out_items": len(targets),
+                "history": _titled(history[-WORST_ITEMS:], data),
                 "held_out": [
                     item | {"rank": int(rank) or None}
                     for item, rank in zip(_titled(targets[:WORST_ITEMS], data), ranks, strict=False)

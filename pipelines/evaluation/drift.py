@@ -14,10 +14,11 @@ def earlier_nights(document: Mapping[str, Any], before: Mapping[Path, Mapping[st
 
 
 def _night(document: Mapping[str, Any], before: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    data, then = document["data"], before.get("data", {})
+    data, then = document["data"], before["data"]
+    created = (before.get("environment") or {}).get("created")
     return {
         "name": (path if path.is_dir() else path.parent).resolve().name,
-        "created": before.get("environment", {}).get("created"),
+        "created": created if isinstance(created, str) else None,
         "digest": then.get("digest"),
         "models": {key: entry["metrics"] for key, entry in before["models"].items()},
         "drift": {
@@ -30,8 +31,8 @@ def _night(document: Mapping[str, Any], before: Mapping[str, Any], path: Path) -
 
 def _divergence(data: Mapping[str, Any], then: Mapping[str, Any]) -> float | None:
     """Jensen-Shannon divergence of the lengths of histories, in bits: 0 alike, 1 nothing in common (Lin 1991)."""
-    one, other = (d.get("profile", {}).get("history_lengths") for d in (data, then))
-    if not one or not other or one["edges"] != other["edges"] or not sum(one["users"]) or not sum(other["users"]):
+    one, other = ((d.get("profile") or {}).get("history_lengths") for d in (data, then))
+    if not one or not other or one["edges"] != other.get("edges") or not sum(one["users"]) or not sum(other["users"]):
         return None
     p, q = (np.array(d["users"], np.float64) / sum(d["users"]) for d in (one, other))
     middle = (p + q) / 2
@@ -42,5 +43,5 @@ def _divergence(data: Mapping[str, Any], then: Mapping[str, Any]) -> float | Non
 
 def _shared_top(data: Mapping[str, Any], then: Mapping[str, Any]) -> float | None:
     """Jaccard index of the most popular items."""
-    one, other = ({str(i["item_id"]) for i in d.get("profile", {}).get("top_items", [])} for d in (data, then))
+    one, other = ({str(i["item_id"]) for i in (d.get("profile") or {}).get("top_items") or []} for d in (data, then))
     return round(len(one & other) / len(one | other), 6) if one and other else None

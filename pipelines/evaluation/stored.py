@@ -56,12 +56,19 @@ def read_document(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: found no models; {expected}")
     for key, entry in models.items():
         metrics = entry.get("metrics") if isinstance(entry, dict) else None
-        if not isinstance(metrics, dict) or not all(isinstance(score, dict) and "mean" in score for score in metrics.values()):
+        if not isinstance(metrics, dict) or not all(_has_mean(score) for score in metrics.values()):
             raise ConfigError(f"{path}: model {key[:80]!r} has no metrics with a mean each; {expected}")
     for part in ("data", "split"):
         if not isinstance(found.get(part), dict):
             raise ConfigError(f"{path}: found no object {part!r}; {expected}")
+    for name, value in (("environment", found.get("environment")), ("data.profile", found["data"].get("profile"))):
+        if not isinstance(value, dict | None):
+            raise ConfigError(f"{path}: found a JSON {_kind(value)} as {name!r}; {expected}")
     return found
+
+
+def _has_mean(score: object) -> bool:
+    return isinstance(score, dict) and "mean" in score and isinstance(score["mean"], int | float | None)
 
 
 def _refuse(constant: str) -> None:

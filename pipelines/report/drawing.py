@@ -117,6 +117,21 @@ def label(text: object, limit: int = 22) -> str:
     return plain(text, limit)
 
 
+def labels(keys: Sequence[str], limit: int = 22) -> dict[str, str]:
+    """A name for each model: cut in the middle, since versions and variants differ at the end; numbered where still alike."""
+    found: dict[str, str] = {}
+    for key in keys:
+        text = plain(key, 200)
+        if len(text) > limit:
+            text = f"{text[: limit // 2 - 1]}…{text[-(limit - limit // 2) :]}"
+        place, name = 1, text
+        while name in found.values():
+            place += 1
+            name = f"{text} ({place})"
+        found[key] = name
+    return found
+
+
 def room(names: Sequence[str], least: float = 0.5) -> float:
     """Inches at the left for the longest of these names."""
     return max(least, 0.15 + CHARACTER * max(map(len, names), default=0))

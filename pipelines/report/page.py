@@ -103,8 +103,8 @@ def _worst(document: Document, order: Sequence[str]) -> list[dict[str, Any]]:
                 {
                     "user": words.plain(user["user_id"], 80),
                     "metric": words.figure(user.get("metric")),
-                    "history": _items(user.get("history") or [], last=True),
-                    "held_out": _items(user.get("held_out") or []),
+                    "history": _items(user.get("history") or [], user.get("history_items"), last=True),
+                    "held_out": _items(user.get("held_out") or [], user.get("held_out_items")),
                     "recommended": _items(user.get("recommended") or []),
                 }
                 for user in worst[:SHOWN_USERS]
@@ -115,12 +115,12 @@ def _worst(document: Document, order: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _items(items: Sequence[Mapping[str, Any]], last: bool = False) -> dict[str, Any]:
-    """Titles, or ids where there is none; of a long history the latest."""
+def _items(items: Sequence[Mapping[str, Any]], of: int | None = None, last: bool = False) -> dict[str, Any]:
+    """Titles, or ids where there is none; of a long history the latest. `of`: how many there were in all, where told."""
     shown = items[-SHOWN_ITEMS:] if last else items[:SHOWN_ITEMS]
     return {
-        "all": len(items),
-        "more": len(items) - len(shown),
+        "all": of or len(items),
+        "more": (of or len(items)) - len(shown),
         "shown": [
             {
                 "title": words.plain(item.get("title") or item["item_id"]),

@@ -24,6 +24,7 @@ from pipelines.report.drawing import (
     SERIES,
     SOFT,
     label,
+    labels,
     legend,
     legend_room,
     number,
@@ -64,7 +65,8 @@ def series(document: Document, order: Sequence[str]) -> list[Series]:
     """The models that have a colour, best first. Colours go by the order of the document: that of the configuration."""
     keys = list(document["models"]) if len(document["models"]) <= MOST else list(order[:MOST])
     place = {key: keys.index(key) for key in order if key in keys}
-    return [Series(key, label(key), SERIES[at], MARKERS[at]) for key, at in place.items()]
+    names = labels(list(document["models"]))
+    return [Series(key, names[key], SERIES[at], MARKERS[at]) for key, at in place.items()]
 
 
 def draw(document: Document, metric: str) -> dict[str, list[Picture]]:
@@ -79,7 +81,7 @@ def draw(document: Document, metric: str) -> dict[str, list[Picture]]:
         ],
         "beyond": [overlap(document)],
         "groups": list(groups(document, metric, models)),
-        "targets": list(targets(document, models)),
+        "targets": list(targets(document, metric, models)),
         "learnt": [validation(document, models), losses(document, models), latent(document, models)],
         "map": list(item_map(document)),
         "data": [popularity(document), lengths(document), times(document), windows(document, metric, models)],
@@ -119,7 +121,8 @@ def scores(document: Document, metric: str, order: Sequence[str], models: Sequen
     if len(found) < 2:
         return None
     drawn = {m.key: m for m in models}
-    names = [label(key) for key, _ in found]
+    all_names = labels(list(document["models"]))
+    names = [all_names[key] for key, _ in found]
     picture, axes = sheet(0.32 * len(found), left=room(names), right=0.7, bottom=0.35)
     for y, (key, score) in enumerate(found):
         colour, marker = (drawn[key].colour, drawn[key].marker) if key in drawn else (REST, "o")
@@ -146,7 +149,8 @@ def differences(document: Document, metric: str, order: Sequence[str]) -> Pictur
     if not found:
         return None
     best, level = comparison.get("best") or order[0], comparison.get("level") or 0.05
-    names = [label(pair["model"]) for pair in found]
+    all_names = labels(list(document["models"]))
+    names = [all_names[pair["model"]] for pair in found]
     picture, axes = sheet(0.32 * len(found), left=room(names), right=0.95, bottom=0.35)
     axes.axvline(0, color=SOFT, linewidth=1)
     open_ones = []
@@ -159,7 +163,7 @@ def differences(document: Document, metric: str, order: Sequence[str]) -> Pictur
         told = words.p_value(p)
         axes.text(1.02, y, f"p {told}" if told else "", transform=axes.get_yaxis_transform(), va="center")
         open_ones += [] if certain else [plain(pair["model"], 40)]
-    _rows(axes, names, f"{label(metric)} of {label(best)} less that of")
+    _rows(axes, names, f"{label(metric)} of {all_names[best]} less that of")
     ticks(axes.xaxis, 4)
     leads = f"{plain(best, 40)} leads every other model beyond chance"
     said = leads if not open_ones else f"The lead of {plain(best, 40)} over {listed(open_ones)} may be chance"
@@ -228,7 +232,7 @@ def overlap(document: Document) -> Picture | None:
     keys, jaccard = found.get("models") or [], found.get("jaccard") or []
     if len(keys) < 2:
         return None
-    names = [f"{label(key)}  {place}" for place, key in enumerate(keys, 1)]
+    names = [f"{name}  {place}" for place, name in enumerate(labels(keys).values(), 1)]
     left = room(names)
     cell = min((5.1 - left) / len(keys), 0.55)
     picture, axes = sheet(cell * len(keys), left=left, right=5.2 - left - cell * len(keys), top=0.35, bottom=0.1)
@@ -275,13 +279,14 @@ def groups(document: Document, metric: str, models: Sequence[Series]) -> Iterato
         )
 
 
-def targets(document: Document, models: Sequence[Series]) -> Iterator[Picture]:
-    """The share of held-out items that is found, by group of items."""
+def targets(document: Document, metric: str, models: Sequence[Series]) -> Iterator[Picture]:
+    """The share of held-out items that is found, at the k of the decision, by group of items."""
     used: set[str] = set()
+    asked = f"{FOUND}@{split_name(metric)[1]}"
     for by in _ways(document, models, "targets"):
         rows = _by_group(document, models, "targets", by)
         first = next(row for row_of in rows.values() for row in row_of.values())
-        name = next((key for key in first if split_name(key)[0] == FOUND), "")
+        name = asked if asked in first else next((key for key in first if split_name(key)[0] == FOUND), "")
         points = {group: {key: row.get(name) for key, row in row_of.items()} for group, row_of in rows.items()}
         sizes = {group: next(iter(row_of.values())).get("targets") for group, row_of in rows.items()}
         title = f"found among the first {split_name(name)[1]}, by {label(by)}"
@@ -672,7 +677,9 @@ def windows(document: Document, metric: str, models: Sequence[Series]) -> Pictur
     firsts = [max(have, key=lambda key: have[key]) for have in map(_measured, points) if have]
     best = max(dict.fromkeys(firsts), key=firsts.count) if firsts else ""
     said = f"{plain(best, 40)} has the highest {plain(metric, 40)} in {firsts.count(best)} of {most} windows"
-    note = f"Each window has test users of its own; lines up and down are 95 % intervals.{far}{_only_some(document, models)}"
+    note = (
+        f"Users with a target in the window are asked; lines up and down are 95 % intervals.{far}{_only_some(document, models)}"
+    )
     return Picture("windows", said, note, _lines_by_place(points, names, near, f"{label(metric)}, by start of the test", said))
 
 

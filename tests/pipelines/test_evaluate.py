@@ -201,6 +201,19 @@ def test_the_worst_users_are_shown_with_titles(judged: dict[str, Any], home: Pat
             assert not item["hit"] or wanted.get(item["item_id"], rank) == rank
 
 
+def test_long_histories_are_cut_and_counted_whole(judged: dict[str, Any], home: Path) -> None:
+    table = pq.read_table(home / "out" / "per_user" / "ease.parquet").to_pandas().set_index("user_id")
+    worst = judged["models"]["ease"]["worst"]
+    assert max(user["history_items"] for user in worst) > 20
+    for user in worst:
+        assert user["history_items"] == table.loc[user["user_id"], "history"] >= len(user["history"])
+        assert user["held_out_items"] == table.loc[user["user_id"], "held_out"]
+        assert len(user["history"]) == min(user["history_items"], 20)
+    page = (home / "out" / "report.html").read_text("utf-8")
+    longest = max(user["history_items"] for user in worst)
+    assert f"History ({longest})" in page and f"and {longest - 20} earlier" in page
+
+
 def test_the_map_is_of_the_autoencoder(judged: dict[str, Any]) -> None:
     found = judged["map"]
     assert found["model"] == "mult_vae" and found["method"] == "pca"
@@ -368,6 +381,18 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(run: Run, ho
     assert (home / "afile").read_text() == "mine"
 
 
+def test_categories_may_be_known_in_a_late_window_alone(run: Run, judged: dict[str, Any], home: Path) -> None:
+    events = pq.read_table(home / "events.parquet").to_pandas().sort_values("timestamp").reset_index(drop=True)
+    fresh = events.iloc[[len(events) * 83 // 100]].assign(item_id=10**6)  # between the two windows' training parts
+    pd.concat([events, fresh]).to_parquet(home / "fresh.parquet")
+    (home / "fresh.csv").write_text("item_id,title,category\n1000000,New,drama\n")
+    config = CONFIG.replace("events.parquet", "fresh.parquet").replace("items.csv", "fresh.csv")
+    config = config.replace("validation_users = 30\ntest_users = 50", 'kind = "by_time"\nwindows = 2')
+    (home / "fresh.toml").write_text(config.partition("[[models]]")[0] + '[[models]]\nname = "popularity"\n')
+    found = document(run, config="fresh.toml", out="fresh")["models"]["popularity"]
+    assert [window["users"] for window in found["windows"]] and "ndcg@20" in found["metrics"]
+
+
 def test_warnings_of_every_window_are_told(run: Run, judged: dict[str, Any], home: Path) -> None:
     """A version that was trained before the last window has seen the targets of the first."""
     events = pq.read_table(home / "events.parquet").to_pandas()
@@ -437,6 +462,23 @@ def test_earlier_nights_make_a_trend(saved: Path, run: Run, judged: dict[str, An
     assert first["drift"]["history_lengths"] == pytest.approx(jensenshannon(now, now[::-1], 2) ** 2, abs=1e-6)
     assert first["drift"]["top_items"] == pytest.approx(10 / len(judged["data"]["profile"]["top_items"]))
     assert second["models"]["ease"] == judged["models"]["ease"]["metrics"]
+
+
+@pytest.mark.parametrize("environment", [None, {}, {"created": 5}])
+def test_the_contract_alone_is_an_earlier_night(run: Run, judged: dict[str, Any], home: Path, environment: Any) -> None:
+    """As an older version of ours wrote it, without a profile of the data; of other data, perhaps."""
+    contract = {
+        "schema": 1,
+        "data": {"users": 3, "items": 2, "interactions": 5, "digest": "sha256:0", "profile": None},
+        "split": {"kind": "strong_generalization", "test_users": 0},
+        "models": {"ease": {"metrics": {"ndcg@20": {"mean": 0.5, "se": 0.0, "ci95": [0.0, 0.0], "users": 0}}}},
+        "environment": environment,
+    }
+    (home / "contract").mkdir(exist_ok=True)
+    (home / "contract" / "evaluation.json").write_text(json.dumps(contract))
+    first, second = document(run, "--registry", "registry", "--earlier", "out", "--earlier", "contract", out="since")["earlier"]
+    assert (first["name"], second["name"]) == ("contract", "out")
+    assert first["drift"] == {"history_lengths": None, "top_items": None, "users": 3, "items": 2, "interactions": 5}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Metrics beyond accuracy against slow and obvious references, and by hand."""
 
 import math
+import tracemalloc
 from itertools import combinations
 
 import numpy as np
@@ -116,6 +117,25 @@ def test_diversity_does_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch
     whole = found(0)["diversity"]
     monkeypatch.setattr(b, "ROWS_AT_ONCE", 3)
     np.testing.assert_allclose(found(0)["diversity"], whole, rtol=1e-6)
+
+
+@pytest.mark.parametrize("cells", [1, 20])
+def test_calibration_does_not_depend_on_the_blocks(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = found(0)["calibration"]
+    monkeypatch.setattr(b, "CELLS_AT_ONCE", cells)
+    np.testing.assert_array_equal(found(0)["calibration"], whole)
+
+
+def test_many_categories_are_never_dense_for_all_users() -> None:
+    n = 4_000
+    train = Histories.from_rows([range(n)], n)
+    catalogue = b.Catalogue.of(train, [(f"author {i}",) for i in range(n)])
+    lists = np.arange(2 * n, dtype=np.int32).reshape(n, 2) % n
+    tracemalloc.start()
+    b.calibration(lists, (1, 2), catalogue, Histories.from_rows([[i] for i in range(n)], n))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < n * n * 8  # what one dense array of all would take; a block's are 8 MiB each
 
 
 def test_items_are_compared_over_evenly_spaced_users_where_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 from pipelines.__main__ import main
 from pipelines.evaluation.stored import read_document
 from pipelines.report import render, render_file
+from pipelines.report.drawing import labels
 from recsys_ae.errors import ConfigError
 from tests.pipelines.report import documents
 
@@ -142,6 +143,26 @@ def test_nineteen_models_are_drawn_too(tmp_path: Path) -> None:
     assert all(html.count(key) > 3 for key in keys)
 
 
+def test_long_names_are_told_apart_in_pictures() -> None:
+    versions = [f"20261124T132529.{n}-ease-faa85ada" for n in (916668, 961907)]
+    names = labels([*(f"a_rather_long_name_of_model_{n}" for n in range(19)), "ease", *versions])
+    assert names["ease"] == "ease" and names["a_rather_long_name_of_model_7"] == "a_rather_l…_of_model_7"
+    assert len(set(names.values())) == len(names) == 22
+    assert max(map(len, names.values())) <= 26
+
+
+def test_held_out_items_are_counted_at_the_k_of_the_decision(tmp_path: Path) -> None:
+    document = documents.full(documents.KEYS[:2])
+    for entry in document["models"].values():
+        for row in entry["targets"]:
+            name = next(name for name in row if name.startswith("found@"))
+            row["found@100"] = row.pop(name)
+            row |= {"found@7": row["found@100"]}
+    document["comparison"]["metric"] = "ndcg@100"
+    html = render(document, tmp_path).read_text("utf-8")
+    assert "found among the first 100" in html and "found among the first 7," not in html
+
+
 def test_hostile_texts_stay_texts(hostile: Path) -> None:
     html = hostile.read_text("utf-8")
     assert html.count("<script>") == 1 and "<script>alert" not in html
@@ -191,7 +212,9 @@ def run(*arguments: str) -> int:
         ('{"schema": 1, "models": {}}', "found no models"),
         ('{"schema": 1, "models": {"a": {}}}', "model 'a' has no metrics"),
         ('{"schema": 1, "models": {"a": {"metrics": {"ndcg@10": 0.3}}}}', "model 'a' has no metrics"),
+        ('{"schema": 1, "models": {"a": {"metrics": {"ndcg@10": {"mean": "0.3"}}}}}', "model 'a' has no metrics"),
         ('{"schema": 1, "models": {"a": {"metrics": {}}}}', "found no object 'data'"),
+        ('{"schema": 1, "models": {"a": {"metrics": {}}}, "data": {"profile": []}, "split": {}}', "list as 'data.profile'"),
     ],
 )
 def test_what_is_no_evaluation_is_one_message(
