@@ -430,6 +430,7 @@ def test_wrong_arguments_are_one_message(run: Run, home: Path) -> None:
     assert code == 2 and "no version 'x'" in err
     code, _, err = run("evaluate", "run.toml", "--out", "o", "--lists", "missing.csv")
     assert code == 2 and "missing.csv" in err
+    assert not (home / "o").exists()
 
 
 def test_earlier_nights_make_a_trend(run: Run, judged: dict[str, Any], home: Path) -> None:
