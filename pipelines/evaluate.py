@@ -50,11 +50,11 @@ def evaluate_models(
     benches = [Bench(split) for split in splits]
     for lists in others:
         lists.refuse_unless_met(benches)
-    if folder:
-        make_folder(folder / PER_USER)
     judges = _saved(config, foreign) if foreign.registry else _trained(config, len(benches), report)
     for lists in others:
         _add(judges, lists.key, partial(_judge_lists, config, lists))
+    if folder:
+        make_folder(folder / PER_USER)
     judged: dict[str, list[Judged]] = {}
     evaluations: dict[str, Evaluation] = {}
     for key, judge in judges.items():

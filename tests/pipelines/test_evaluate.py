@@ -445,6 +445,7 @@ def test_wrong_arguments_are_one_message(saved: Path, run: Run, home: Path) -> N
     assert code == 2 and "no version 'x'" in err
     code, _, err = run("evaluate", "run.toml", "--out", "o", "--lists", "missing.csv")
     assert code == 2 and "missing.csv" in err
+    assert not (home / "o").exists()
 
 
 def test_earlier_nights_make_a_trend(saved: Path, run: Run, judged: dict[str, Any], home: Path) -> None:
