@@ -3,9 +3,7 @@
 import itertools
 import os
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,12 +44,14 @@ def dense_product(left: Tensor, right: Tensor) -> Tensor:
 def numpy_product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
     """left (B, H) times right (I, H) transposed, (B, I), by as many threads as torch has, none of which is OpenBLAS' own.
 
-    Those go on spinning after a product, on the cores that torch's threads need for what comes next.
+    Those go on spinning after a product, on the cores that torch's threads need for what comes next. OpenBLAS' number of
+    threads is the whole process's, so only the main thread changes it, where batch jobs run; a service's threads multiply
+    as they are.
     """
     n, controller = threads(), _controller()
-    if n == 1 or controller is None:
+    if n == 1 or controller is None or threading.current_thread() is not threading.main_thread():
         return left @ right.T
-    with _alone.of(controller):
+    with controller.limit(limits=1, user_api="blas"):
         if left.size * len(right) < n * LEAST_WORK:
             return left @ right.T
         out = np.empty((len(left), len(right)), np.float32)
@@ -61,32 +61,6 @@ def numpy_product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDAr
         for done in [workers.submit(np.matmul, left, right[block].T, out=out[:, block]) for block in blocks]:
             done.result()
     return out
-
-
-class _OneThread:
-    """BLAS held to one thread while anyone multiplies; threads that do so at once share the limit."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._holders = 0
-        self._limit: Any = None
-
-    @contextmanager
-    def of(self, controller: Any) -> Iterator[None]:
-        with self._lock:
-            if not self._holders:
-                self._limit = controller.limit(limits=1, user_api="blas")
-            self._holders += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._holders -= 1
-                if not self._holders:
-                    self._limit.restore_original_limits()
-
-
-_alone = _OneThread()
 
 
 @lru_cache(maxsize=1)
