@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.pages import rows, write_or_check
 from benchmarks.record import RESULTS
 
-COMPARED = ("training", "training-to_quality", "top_k", "evaluation", "peers", "peers-quality")
+COMPARED = ("training", "training-to_quality", "top_k", "evaluation", "report", "peers", "peers-quality")
 
 
 def newest() -> list[dict[str, Any]]:

@@ -65,6 +65,10 @@ def evaluate_models(
                     writer.window = place
                 windows.append(judge(bench, place, writer))
         judged[key], evaluations[key] = together(windows, writer.path if writer else None)
+    if folder:
+        for path in (folder / PER_USER).glob("*.parquet"):
+            if path.stem not in judged:  # of an earlier run into the same folder
+                path.unlink()
     content = document(config, benches, counts, judged, evaluations)
     if before:
         content["earlier"] = earlier_nights(content, before)

@@ -132,6 +132,13 @@ def test_per_user_figures_stand_beside_the_document(judged: dict[str, Any], home
     assert not list((home / "out" / "per_user").glob(".*"))  # nothing half written
 
 
+def test_figures_of_models_that_are_no_longer_judged_go(run: Run, saved: Path, home: Path) -> None:
+    (home / "twice" / "per_user").mkdir(parents=True)
+    (home / "twice" / "per_user" / "gone.parquet").write_bytes(b"")
+    found = document(run, "--registry", "registry", out="twice")
+    assert {path.stem for path in (home / "twice" / "per_user").iterdir()} == set(found["models"])
+
+
 def test_curves_meet_the_metrics(judged: dict[str, Any]) -> None:
     for entry in judged["models"].values():
         at = entry["curves"]["k"].index(20)
