@@ -4,7 +4,7 @@ import glob
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from pipelines import gate
 from pipelines.config import ModelSection, RunConfig
 from pipelines.evaluate import per_user_writer, write_report
 from pipelines.evaluation.document import document, together
-from pipelines.evaluation.judged import Bench, Judged, judge_artifact, judge_model
+from pipelines.evaluation.judged import Bench, Judged, judge_artifact, judge_model, judge_version
 from pipelines.evaluation.per_user import PerUserWriter
 from pipelines.ingest import split_windows
 from pipelines.journal import Journal
@@ -194,8 +194,8 @@ def judge(
             add(c.section.key, lambda w, c=c, twin=twin: judge_artifact(config, twin, c.section.key, "tonight", bench, w))
         if BASE not in judged:
             add(BASE, lambda w: _popularity(config, bench, w))
-        if current is not None and (twin := registry.twin(current) or registry.load(current)[0]):
-            add(CURRENT, lambda w: judge_artifact(config, twin, CURRENT, f"registry {current}", bench, w))
+        if current is not None:
+            add(CURRENT, lambda w: _current(config, registry, current, bench, w))
         content = document(config, [bench], counts, judged, evaluations)
         write_report(content, folder)
         verdict = gate.judge(
@@ -211,6 +211,14 @@ def judge(
 
     found = journal.stage("gate", inputs, work, lambda _: (report_of(config) / "report.html").is_file())
     return gate.Verdict.from_json(found)
+
+
+def _current(config: RunConfig, registry: Registry, version: str, bench: Bench, writer: PerUserWriter | None) -> Judged:
+    """Its twin; of a version that was published without, the model itself, with a warning: the comparison favours it."""
+    twin = registry.twin(version)
+    if twin is not None:
+        return judge_artifact(config, twin, CURRENT, f"registry {version}", bench, writer)
+    return replace(judge_version(config, registry, version, bench, writer), key=CURRENT)
 
 
 def _popularity(config: RunConfig, bench: Bench, writer: PerUserWriter | None) -> Judged:

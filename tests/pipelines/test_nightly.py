@@ -123,6 +123,17 @@ def test_the_twin_has_not_seen_the_held_out_users_and_stays_beside_the_model(run
     assert document["models"]["ease"]["warnings"] == []
 
 
+def test_a_current_version_without_a_twin_is_judged_itself_and_warned_of(run: Run, home: Path) -> None:
+    (home / "ease.toml").write_text(CONFIG + '[[models]]\nname = "ease"\n')
+    assert run("train", "ease.toml", "--promote")[0] == 0
+    code, _, err = run("nightly", "ease.toml")  # tonight's twin beside a model that has seen the test users
+    document = json.loads((home / "runs/nightly/report/evaluation.json").read_text())
+    assert "too good" in document["models"]["current"]["warnings"][0]
+    means = {key: entry["metrics"]["ndcg@10"]["mean"] for key, entry in document["models"].items()}
+    assert means["current"] > means["ease"]
+    assert code in (0, 3), err
+
+
 def test_a_split_that_flatters_is_refused(run: Run, home: Path) -> None:
     (home / "seeded.toml").write_text(CONFIG.replace('by = "hash"\nsalt = "nights"\n', "") + GOOD)
     code, _, err = run("nightly", "seeded.toml")
