@@ -16,7 +16,7 @@ from pipelines.evaluation.judged import Bench, Judged, judge_artifact, judge_mod
 from pipelines.evaluation.per_user import PerUserWriter
 from pipelines.ingest import split_windows
 from pipelines.journal import Journal
-from pipelines.score import score
+from pipelines.score import DONE, score
 from pipelines.train import Report, artifact_of, fit, refit
 from recsys_ae.artifact import Artifact
 from recsys_ae.errors import ConfigError, GateError
@@ -77,7 +77,7 @@ class Candidate:
 def nightly(config: RunConfig, force: bool = False, report: Report | None = None) -> Outcome:
     """The whole night. Raises GateError where tonight's best is refused and not forced: yesterday's goes on serving."""
     refuse_dishonest(config)
-    with Journal(config.run.folder / "nightly").run(forced=force) as journal:
+    with Journal(home_of(config)).run(forced=force) as journal:
         split, counts = ingest(config, journal)
         candidates = [train(config, section, split, journal, report) for section in config.models]
         metric = config.publish.metric
@@ -132,13 +132,11 @@ def train(config: RunConfig, section: ModelSection, split: Split, journal: Journ
         "ks": config.ks,
         "run": config.run.model_dump(mode="json", include={"device", "precision"}),
     }
-    home = config.run.folder / "nightly" / "models" / section.key
+    home = home_of(config) / "models" / section.key
 
     def work() -> dict[str, Any]:
         fitted = fit(config, section, split, report)
-        validation = {
-            name: score.as_json() for name, score in evaluate(fitted.model, split.validation, config.ks).scores.items()
-        }
+        validation = evaluate(fitted.model, split.validation, config.ks).as_json()
         home.parent.mkdir(parents=True, exist_ok=True)
         for left in home.parent.glob(f".{section.key}-*"):  # of a run that was killed
             shutil.rmtree(left)
@@ -256,11 +254,16 @@ def deliver(config: RunConfig, version: str, journal: Journal) -> Path:
     """The lists of all users."""
     inputs = {"version": version, "score": config.score.model_dump(mode="json")}
     done = journal.stage(
-        "score", inputs, lambda: score(config, version).as_json(), lambda r: (Path(r["folder"]) / "_scores.json").is_file()
+        "score", inputs, lambda: score(config, version).as_json(), lambda r: (Path(r["folder"]) / DONE).is_file()
     )
     return Path(done["folder"])
 
 
 def report_of(config: RunConfig) -> Path:
     """Where tonight's report is."""
-    return config.run.folder / "nightly" / "report"
+    return home_of(config) / "report"
+
+
+def home_of(config: RunConfig) -> Path:
+    """The folder of the nightly runs."""
+    return config.run.folder / "nightly"

@@ -52,7 +52,7 @@ def train(config: RunConfig, promote: bool, report: Report | None = None) -> tup
 
 def publish(config: RunConfig, fitted: Fitted, split: Split, report: Report | None = None) -> Published:
     """Judge on the validation users, refit on all rows, write a registry version."""
-    metrics = {name: score.as_json() for name, score in evaluate(fitted.model, split.validation, config.ks).scores.items()}
+    metrics = evaluate(fitted.model, split.validation, config.ks).as_json()
     model = refit(config, fitted, split, report)
     version = write_version(config, fitted, model, metrics, split.refit)
     return Published(fitted.section.key, version, metrics, False)

@@ -74,6 +74,10 @@ class Evaluation:
         found |= {name: Score(value, None, None, self.users) for name, value in self.overall.items()}
         return {name: score for name, score in found.items() if score.users}
 
+    def as_json(self) -> dict[str, Any]:
+        """The scores as evaluation.json and a version's manifest have them."""
+        return {name: score.as_json() for name, score in self.scores.items()}
+
     def curve(self, name: str) -> list[Score]:
         """An accuracy metric at each of `curve_ks`."""
         counts, total, squares = self.curves[name]

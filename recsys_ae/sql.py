@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys_ae.errors import LogError
+from recsys_ae.sources import identifier
 
 POSTGRES = re.compile(r"^postgres(ql)?(\+\w+)?://")
 ROWS_AT_ONCE = 50_000
@@ -30,7 +31,7 @@ def extract(url: str, into: Path, *, query: str | None = None, table: str | None
     """
     if (query is None) == (table is None):
         raise LogError("expected either a query or a table to read from the database")
-    query = query or f"select * from {_quoted(table or '')}"
+    query = query or f"select * from {'.'.join(map(identifier, (table or '').split('.')))}"
     into.parent.mkdir(parents=True, exist_ok=True)
     partial = into.with_name(f".{into.name}.{os.getpid()}.{time.monotonic_ns()}")
     batches = _postgres(url, query) if POSTGRES.match(url) else _sqlalchemy(url, query)
@@ -54,11 +55,6 @@ def extract(url: str, into: Path, *, query: str | None = None, table: str | None
 def shown(url: str) -> str:
     """The url without its password."""
     return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
-
-
-def _quoted(table: str) -> str:
-    """`schema.table` as SQL has it."""
-    return ".".join('"' + part.replace('"', '""') + '"' for part in table.split("."))
 
 
 def _short(query: str) -> str:

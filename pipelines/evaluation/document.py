@@ -122,7 +122,7 @@ def _entry(
     """A model's entry: metrics over the users of all windows, the fit of the last, the costs of all."""
     last = windows[-1]
     entry: dict[str, Any] = {
-        "metrics": _metrics(found),
+        "metrics": found.as_json(),
         "curves": _curves(found),
         "groups": _user_groups(found, users, config),
         "targets": _target_groups(found, benches, targets, config.ks),
@@ -140,7 +140,7 @@ def _entry(
             {
                 **_times(judged.window),
                 "users": judged.evaluation.users,
-                "metrics": _metrics(judged.evaluation),
+                "metrics": judged.evaluation.as_json(),
                 **({"fit": judged.record.summary()} if judged.record else {}),
             }
             for judged in windows
@@ -156,10 +156,6 @@ def _warnings(windows: Sequence[Judged]) -> list[str]:
         for place, judged in enumerate(windows, 1)
         for warning in judged.warnings
     ]
-
-
-def _metrics(found: Evaluation) -> dict[str, Any]:
-    return {name: score.as_json() for name, score in found.scores.items()}
 
 
 def _curves(found: Evaluation) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What the data are like, and whether anything leaks from what is asked into what is known."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -98,20 +99,16 @@ def _late(split: Split) -> Mapping[str, int]:
     assert window is not None
     begin, end = window.test_from, window.test_until
 
-    def count(histories: Histories, first: int | None, until: int | None) -> int:
+    def outside(histories: Histories, first: float, until: float) -> int:
         times = histories.times
-        if times is None:
-            return 0
-        return int(((times < first) if first is not None else np.zeros(len(times), bool)).sum()) + int(
-            ((times >= until) if until is not None else np.zeros(len(times), bool)).sum()
-        )
+        return 0 if times is None else int(((times < first) | (times >= until)).sum())
 
     return {
-        "no training interaction is younger than the validation part": count(
-            split.train.histories, None, window.validation_from
+        "no training interaction is younger than the validation part": outside(
+            split.train.histories, -math.inf, window.validation_from
         ),
-        "no test history reaches into the test part": count(split.test.fold_in, None, begin),
-        "every test target is within the test part": count(split.test.held_out, begin, end),
+        "no test history reaches into the test part": outside(split.test.fold_in, -math.inf, begin),
+        "every test target is within the test part": outside(split.test.held_out, begin, end),
     }
 
 
