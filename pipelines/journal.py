@@ -23,6 +23,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._state: dict[str, Any] = {}
+        self._reused: dict[str, bool] = {}  # of this run: run.json has stages of earlier ones too
 
     @contextmanager
     def run(self, **facts: Any) -> Iterator["Journal"]:
@@ -44,6 +45,7 @@ class Journal:
             lock.write(str(os.getpid()))
             lock.flush()
             self._state = {"outcome": "running", "started": _now(), **facts, "stages": self._stages_before()}
+            self._reused = {}
             self._tell("begin", **facts)
             self._save()
             try:
@@ -61,7 +63,7 @@ class Journal:
         known = self._state["stages"].get(name)
         if known and known["key"] == key and known["state"] == "done" and there(known["result"]):
             self._tell("reused", stage=name)
-            known["reused"] = True
+            self._reused[name] = known["reused"] = True
             self._save()
             return dict(known["result"])
         self._state["stages"][name] = {"state": "running", "key": key, "started": _now()}
@@ -75,13 +77,14 @@ class Journal:
             raise
         seconds = round(time.perf_counter() - begin, 3)
         self._state["stages"][name] |= {"state": "done", "seconds": seconds, "result": result, "reused": False}
+        self._reused[name] = False
         self._tell("done", stage=name, seconds=seconds)
         self._save()
         return dict(result)
 
     def reused(self) -> dict[str, bool]:
-        """By stage, whether it was done before and not again."""
-        return {name: bool(stage.get("reused")) for name, stage in self._state["stages"].items()}
+        """By stage of this run, whether it was done before and not again."""
+        return dict(self._reused)
 
     def end(self, outcome: str, **facts: Any) -> None:
         """Published, refused or failed."""

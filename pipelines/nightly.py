@@ -93,6 +93,11 @@ def nightly(config: RunConfig, force: bool = False, report: Report | None = None
 
 def refuse_dishonest(config: RunConfig) -> None:
     """Tonight's held-out users must not have trained last night's twin: drawn by hash they are the same ones every night."""
+    for section in config.models:
+        if section.key == CURRENT or (section.key == BASE and section.name != BASE):
+            raise ConfigError(
+                f"a model of a nightly run is called {section.key!r}, as the gate calls one of its own; give it another id"
+            )
     if config.split.kind == "by_time" or (config.split.kind == "strong_generalization" and config.split.by == "hash"):
         return
     raise ConfigError(

@@ -141,6 +141,21 @@ def test_a_split_that_flatters_is_refused(run: Run, home: Path) -> None:
     assert not (home / "runs").exists()
 
 
+@pytest.mark.parametrize("key", ["current", "popularity"])
+def test_a_model_called_as_the_gate_calls_its_own_is_refused(run: Run, home: Path, key: str) -> None:
+    (home / "named.toml").write_text(CONFIG + f'[[models]]\nname = "ease"\nid = "{key}"\n')
+    code, _, err = run("nightly", "named.toml")
+    assert code == 2 and repr(key) in err and "another id" in err
+    assert not (home / "runs").exists()
+
+
+def test_stages_of_models_that_are_gone_are_not_told(run: Run, home: Path) -> None:
+    night(run)
+    night(run)
+    (home / "run.toml").write_text(CONFIG + '[[models]]\nname = "ease"\n')
+    assert "train ease" in (again := night(run))["reused"] and "train mult_dae" not in again["reused"]
+
+
 def test_one_run_at_a_time(run: Run, home: Path) -> None:
     folder = home / "runs/nightly"
     folder.mkdir(parents=True)
