@@ -121,16 +121,8 @@ def periods(times: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:
     return distinct, np.array([at[name] for name in names], np.int64)[place]
 
 
-def found_by_user(
-    ranks: NDArray[np.int32], lengths: NDArray[np.int64], grouping: Grouping, k: int
-) -> tuple[csr_array, csr_array]:
-    """How many of each group's held-out items stand among a user's first k, and how many there are, both (U, G).
-
-    ranks (N,) of the held-out items, 0 where one is not listed, user by user; lengths (U,) how many each user has.
-    """
-    hit = ((ranks > 0) & (ranks <= k)).astype(np.float64)
+def by_user(values: NDArray[np.float64], lengths: NDArray[np.int64], grouping: Grouping) -> csr_array:
+    """Sums of the held-out items' values (N,), user by user, over each user's items of a group, (U, G); lengths (U,)."""
     indptr = np.concatenate([[0], np.cumsum(lengths)])
-    shape = (len(lengths), len(ranks))
-    hits = csr_array((hit, np.arange(len(ranks)), indptr), shape=shape)
-    whole = csr_array((np.ones(len(ranks)), np.arange(len(ranks)), indptr), shape=shape)
-    return csr_array(hits @ grouping.of), csr_array(whole @ grouping.of)
+    of_users = csr_array((values, np.arange(len(values)), indptr), shape=(len(lengths), len(values)))
+    return csr_array(of_users @ grouping.of)

@@ -22,7 +22,7 @@ from pipelines.evaluation.stored import SCHEMA
 from recsys_ae.artifact import environment
 from recsys_ae.dataset import Dataset
 from recsys_ae.evaluation import Evaluation, Score, pooled, summarise
-from recsys_ae.groups import Grouping, found_by_user, target_groups, user_groups
+from recsys_ae.groups import Grouping, by_user, target_groups, user_groups
 from recsys_ae.significance import ratio
 from recsys_ae.split import Split, Window
 
@@ -205,13 +205,15 @@ def _target_groups(
     lengths = np.concatenate([bench.split.test.held_out.lengths for bench in benches])
     entries = []
     for grouping in groupings:
+        counts = by_user(np.ones(len(found.ranks)), lengths, grouping).tocsc()
         shares: dict[int, list[dict[str, Any]]] = {}
         for k in ks:
-            hits, counts = (side.tocsc() for side in found_by_user(found.ranks, lengths, grouping, k))
-            shares[k] = []
-            for group in range(len(grouping.names)):
-                own = counts[:, [group]].toarray()[:, 0]
-                shares[k].append(Score(*ratio(hits[:, [group]].toarray()[:, 0], own)).as_json())
+            hit = ((found.ranks > 0) & (found.ranks <= k)).astype(np.float64)
+            hits = by_user(hit, lengths, grouping).tocsc()
+            shares[k] = [
+                Score(*ratio(hits[:, [g]].toarray()[:, 0], counts[:, [g]].toarray()[:, 0])).as_json()
+                for g in range(len(grouping.names))
+            ]
         totals = np.asarray(grouping.of.sum(0)).tolist()
         entries += [
             {

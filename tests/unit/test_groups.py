@@ -7,7 +7,7 @@ import pytest
 
 from recsys_ae import Histories, Holdout, IdMap
 from recsys_ae.beyond import Catalogue
-from recsys_ae.groups import Grouping, found_by_user, periods, target_groups, user_groups
+from recsys_ae.groups import Grouping, by_user, periods, target_groups, user_groups
 
 
 def members(grouping: Grouping) -> dict[str, list[int]]:
@@ -89,7 +89,8 @@ def test_found_items_are_counted_by_user_and_group() -> None:
     ranks = np.array([1, 0, 7, 2, 3, 0, 12, 5, 0], np.int32)
     labels = rng.integers(-1, 3, 9)
     grouping = Grouping.one_each("some", ["x", "y", "z"], labels)
-    hits, counts = (m.toarray() for m in found_by_user(ranks, lengths, grouping, 5))
+    hit = ((ranks > 0) & (ranks <= 5)).astype(np.float64)
+    hits, counts = (by_user(values, lengths, grouping).toarray() for values in (hit, np.ones(9)))
     user = np.repeat(np.arange(4), lengths)
     for u in range(4):
         for column, name in enumerate(grouping.names):
