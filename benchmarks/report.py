@@ -10,15 +10,16 @@ and not timed.
 import argparse
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.compare import Comparison, report
 from benchmarks.quality import BENCHMARKS
 from pipelines.config import make_config
-from pipelines.evaluate import per_user_writer
-from pipelines.evaluation.document import document, together
-from pipelines.evaluation.judged import Bench, Judged, judge_model, peak_rss_bytes
+from pipelines.evaluate import judge_all
+from pipelines.evaluation.document import document
+from pipelines.evaluation.judged import Bench, judge_model, peak_rss_bytes
 from pipelines.evaluation.stored import write_document
 from pipelines.report import render
 from recsys_ae.histories import Holdout
@@ -70,14 +71,8 @@ def main() -> None:
 def parts(config: Any, bench: Bench, fitted: dict[str, tuple[Recommender, FitRecord]], folder: Path) -> dict[str, Any]:
     """Seconds of each part, and what was written."""
     begin = time.perf_counter()
-    judged: dict[str, list[Judged]] = {}
-    evaluations = {}
-    for section in config.models:
-        with per_user_writer(folder, section.key) as writer:
-            assert writer
-            model, record = fitted[section.key]
-            windows = [judge_model(config, section, model, record, bench, writer=writer)]
-        judged[section.key], evaluations[section.key] = together(windows, writer.path)
+    judges = {s.key: partial(judge_model, config, s, *fitted[s.key], 0.0) for s in config.models}
+    judged, evaluations = judge_all(judges, [bench], folder)
     done = time.perf_counter()
     scoring = sum(one.evaluation.score_seconds for windows in judged.values() for one in windows)
     seconds = {"scoring": scoring, "judging": done - begin - scoring}

@@ -9,15 +9,17 @@ computed for two such models. The peak above what the process held with its inpu
 import argparse
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.record import write
 from pipelines.config import make_config
-from pipelines.evaluate import per_user_writer
-from pipelines.evaluation.document import document, together
+from pipelines.evaluate import judge_all
+from pipelines.evaluation.document import document
 from pipelines.evaluation.judged import Bench, Judged, kept_by, peak_rss_bytes
+from pipelines.evaluation.per_user import PerUserWriter
 from pipelines.evaluation.stored import write_document
 from recsys_ae.beyond import Lists
 from recsys_ae.dataset import Dataset
@@ -64,6 +66,17 @@ def made(users: int) -> Bench:
     return Bench(Split("strong_generalization", data, small, holdout, data, False, {}))
 
 
+def judge_generated(key: str, seed: int, bench: Bench, writer: PerUserWriter | None) -> Judged:
+    """Lists that a seed makes of each block."""
+    test = bench.split.test
+
+    def lists(block: slice) -> Lists:
+        n = len(range(len(test))[block])
+        return np.random.default_rng([seed, block.start]).permuted(rows(np.random.default_rng(block.start), n, 100), axis=1)
+
+    return Judged(key, tallied(lists, test, KS, catalogue=bench.catalogue, keep=kept_by(writer, bench)))
+
+
 def main() -> None:
     """Two models on all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -72,24 +85,11 @@ def main() -> None:
     bench = made(users)
     config = make_config({"log": {"dataset": "movielens-small"}, "evaluation": {"map": "none"}})
     before = peak_rss_bytes()
-    judged: dict[str, list[Judged]] = {}
-    evaluations = {}
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for seed, key in enumerate(("one", "other"), 1):
-
-            def lists(block: slice, seed: int = seed) -> Lists:
-                n = len(range(users)[block])
-                return np.random.default_rng([seed, block.start]).permuted(
-                    rows(np.random.default_rng(block.start), n, 100), axis=1
-                )
-
-            with per_user_writer(folder, key) as writer:
-                assert writer
-                kept = kept_by(writer, bench)
-                windows = [Judged(key, tallied(lists, bench.split.test, KS, catalogue=bench.catalogue, keep=kept))]
-            judged[key], evaluations[key] = together(windows, writer.path)
+        judges = {key: partial(judge_generated, key, seed) for seed, key in enumerate(("one", "other"), 1)}
+        judged, evaluations = judge_all(judges, [bench], folder)
         judging = time.perf_counter() - begin
         content = document(config, [bench], {"read": 0, "kept": 0, "dropped": {}}, judged, evaluations)
         size = write_document(content, folder).stat().st_size

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,7 +16,8 @@ import numpy as np
 from rich.console import Console
 
 from pipelines.config import make_config
-from pipelines.evaluate import document_of, write_report
+from pipelines.evaluate import judge_all, write_report
+from pipelines.evaluation.document import document
 from pipelines.evaluation.judged import Bench, judge_fitted
 from pipelines.ingest import split_dataset
 from pipelines.tables import cleaning_table, evaluation_table, progress_bars, recommendation_table
@@ -49,7 +51,10 @@ def demo(folder: Path, dataset: str, out: Console, err: Console) -> None:
     with progress_bars(err) as report:
         fitted = [fit(config, section, split, report) for section in config.models]
         bench = Bench(split)
-        evaluation = document_of(config, bench, counts, [judge_fitted(config, f, bench, report) for f in fitted])
+        judged, evaluations = judge_all(
+            {f.section.key: partial(judge_fitted, config, f, report) for f in fitted}, [bench], None
+        )
+        evaluation = document(config, [bench], counts, judged, evaluations)
         out.print(evaluation_table(evaluation, config.publish.metric))
         path = write_report(evaluation, folder)
         out.print(f"written to {path}\n")

@@ -20,7 +20,7 @@ from recsys_ae.evaluation import Evaluation
 from recsys_ae.registry import Registry
 
 PER_USER = "per_user"
-JudgeOn = Callable[[Bench, int, PerUserWriter | None], Judged]
+JudgeOn = Callable[[Bench, PerUserWriter | None], Judged]
 
 
 @dataclass(frozen=True)
@@ -47,32 +47,36 @@ def evaluate_models(
     before = {path: read_document(path) for path in foreign.earlier}
     others = [ForeignLists.read(path) for path in foreign.lists]
     splits, counts = split_windows(config)
-    benches = [Bench(split) for split in splits]
+    benches = [Bench(split, place) for place, split in enumerate(splits, 1)]
     for lists in others:
         lists.refuse_unless_met(benches)
     judges = _saved(config, foreign) if foreign.registry else _trained(config, len(benches), report)
     for lists in others:
-        _add(judges, lists.key, partial(_judge_lists, config, lists))
+        _add(judges, lists.key, partial(judge_lists, config, lists))
+    judged, evaluations = judge_all(judges, benches, folder)
+    content = document(config, benches, counts, judged, evaluations)
+    if before:
+        content["earlier"] = earlier_nights(content, before)
+    return content
+
+
+def judge_all(
+    judges: Mapping[str, JudgeOn], benches: Sequence[Bench], folder: Path | None
+) -> tuple[dict[str, list[Judged]], dict[str, Evaluation]]:
+    """Each on every window, and on all together; per-user figures in the folder, where there is one, one model's at a time."""
     if folder:
         make_folder(folder / PER_USER)
     judged: dict[str, list[Judged]] = {}
     evaluations: dict[str, Evaluation] = {}
     for key, judge in judges.items():
         with per_user_writer(folder, key) as writer:
-            windows = []
-            for place, bench in enumerate(benches, 1):
-                if writer:
-                    writer.window = place
-                windows.append(judge(bench, place, writer))
+            windows = [judge(bench, writer) for bench in benches]
         judged[key], evaluations[key] = together(windows, writer.path if writer else None)
     if folder:
         for path in (folder / PER_USER).glob("*.parquet"):
             if path.stem not in judged:  # of an earlier run into the same folder
                 path.unlink()
-    content = document(config, benches, counts, judged, evaluations)
-    if before:
-        content["earlier"] = earlier_nights(content, before)
-    return content
+    return judged, evaluations
 
 
 def _trained(config: RunConfig, windows: int, report: Report | None) -> dict[str, JudgeOn]:
@@ -89,11 +93,10 @@ def _fit_and_judge(
     windows: int,
     report: Report | None,
     bench: Bench,
-    place: int,
     writer: PerUserWriter | None,
 ) -> Judged:
-    told = report if windows == 1 else _of_window(report, f"window {place} of {windows}")
-    return judge_fitted(config, fit(config, section, bench.split, told), bench, told, writer)
+    told = report if windows == 1 else _of_window(report, f"window {bench.place} of {windows}")
+    return judge_fitted(config, fit(config, section, bench.split, told), told, bench, writer)
 
 
 def _saved(config: RunConfig, foreign: Foreign) -> dict[str, JudgeOn]:
@@ -104,18 +107,8 @@ def _saved(config: RunConfig, foreign: Foreign) -> dict[str, JudgeOn]:
     for version in dict.fromkeys(foreign.versions) or (None,):
         about = registry.show(version)
         key = about["version"] if about["model"] in judges else about["model"]
-        _add(judges, key, partial(_judge_version, config, registry, about["version"]))
+        _add(judges, key, partial(judge_version, config, registry, about["version"]))
     return judges
-
-
-def _judge_version(
-    config: RunConfig, registry: Registry, version: str, bench: Bench, place: int, writer: PerUserWriter | None
-) -> Judged:
-    return judge_version(config, registry, version, bench, writer)
-
-
-def _judge_lists(config: RunConfig, lists: ForeignLists, bench: Bench, place: int, writer: PerUserWriter | None) -> Judged:
-    return judge_lists(config, lists, bench, writer)
 
 
 def _add(judges: dict[str, JudgeOn], key: str, judge: JudgeOn) -> None:
@@ -146,8 +139,3 @@ def write_report(content: Mapping[str, Any], folder: Path) -> Path:
 
     write_document(content, folder)
     return render(content, folder)
-
-
-def document_of(config: RunConfig, bench: Bench, counts: dict[str, Any], judged: Sequence[Judged]) -> dict[str, Any]:
-    """The document of models judged one by one on one split."""
-    return document(config, [bench], counts, {one.key: [one] for one in judged}, {one.key: one.evaluation for one in judged})

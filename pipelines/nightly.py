@@ -5,13 +5,14 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipelines import gate
 from pipelines.config import ModelSection, RunConfig
-from pipelines.evaluate import per_user_writer, write_report
-from pipelines.evaluation.document import document, together
+from pipelines.evaluate import JudgeOn, judge_all, write_report
+from pipelines.evaluation.document import document
 from pipelines.evaluation.judged import Bench, Judged, judge_artifact, judge_model, judge_version
 from pipelines.evaluation.per_user import PerUserWriter
 from pipelines.ingest import split_windows
@@ -20,7 +21,7 @@ from pipelines.score import DONE, score
 from pipelines.train import Report, artifact_of, fit, refit
 from recsys_ae.artifact import Artifact
 from recsys_ae.errors import ConfigError, GateError
-from recsys_ae.evaluation import Evaluation, evaluate
+from recsys_ae.evaluation import evaluate
 from recsys_ae.models import MODELS
 from recsys_ae.registry import Registry, StoredUsers
 from recsys_ae.sealed import file_digest, read_sealed
@@ -184,21 +185,11 @@ def judge(
     def work() -> dict[str, Any]:
         bench = Bench(split)
         folder = report_of(config)
-        judged: dict[str, list[Judged]] = {}
-        evaluations: dict[str, Evaluation] = {}
-
-        def add(key: str, how: Any) -> None:
-            with per_user_writer(folder, key) as writer:
-                windows = [how(writer)]
-            judged[key], evaluations[key] = together(windows, writer.path if writer else None)
-
-        for c in candidates:
-            twin = Artifact.load(c.twin)
-            add(c.section.key, lambda w, c=c, twin=twin: judge_artifact(config, twin, c.section.key, "tonight", bench, w))
-        if BASE not in judged:
-            add(BASE, lambda w: _popularity(config, bench, w))
+        judges: dict[str, JudgeOn] = {c.section.key: partial(_twin, config, c) for c in candidates}
+        judges.setdefault(BASE, partial(_popularity, config))
         if current is not None:
-            add(CURRENT, lambda w: _current(config, registry, current, bench, w))
+            judges[CURRENT] = partial(_current, config, registry, current)
+        judged, evaluations = judge_all(judges, [bench], folder)
         content = document(config, [bench], counts, judged, evaluations)
         write_report(content, folder)
         verdict = gate.judge(
@@ -216,6 +207,10 @@ def judge(
     return gate.Verdict.from_json(found)
 
 
+def _twin(config: RunConfig, candidate: Candidate, bench: Bench, writer: PerUserWriter | None) -> Judged:
+    return judge_artifact(config, Artifact.load(candidate.twin), candidate.section.key, "tonight", bench, writer)
+
+
 def _current(config: RunConfig, registry: Registry, version: str, bench: Bench, writer: PerUserWriter | None) -> Judged:
     """Its twin; of a version that was published without, the model itself, with a warning: the comparison favours it."""
     twin = registry.twin(version)
@@ -228,7 +223,7 @@ def _popularity(config: RunConfig, bench: Bench, writer: PerUserWriter | None) -
     section = ModelSection(name=BASE)
     model = MODELS[BASE](section.config, len(bench.trained.items))
     record = model.fit(bench.trained.histories, validation=None, run=RunContext(seed=config.seed, device="cpu"))
-    return judge_model(config, section, model, record, bench, writer=writer)
+    return judge_model(config, section, model, record, 0.0, bench, writer)
 
 
 def publish(config: RunConfig, best: Candidate, split: Split, verdict: gate.Verdict, force: bool, journal: Journal) -> str:

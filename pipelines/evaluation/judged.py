@@ -35,9 +35,10 @@ from recsys_ae.training.run import FitRecord
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """A split with what its test part is judged by."""
+    """A split with what its test part is judged by; `place` is that of its window, from 1."""
 
     split: Split
+    place: int = 1
 
     @property
     def trained(self) -> Dataset:
@@ -70,11 +71,11 @@ class Judged:
 
 
 def judge_fitted(
-    config: RunConfig, fitted: Fitted, bench: Bench, report: Report | None = None, writer: PerUserWriter | None = None
+    config: RunConfig, fitted: Fitted, report: Report | None, bench: Bench, writer: PerUserWriter | None = None
 ) -> Judged:
     """A model on the test users; where the protocol says so it is trained on whole rows first."""
     model = refit(config, fitted, bench.split, report) if bench.split.judged_after_refit else fitted.model
-    return judge_model(config, fitted.section, model, fitted.record, bench, fitted.seconds, writer)
+    return judge_model(config, fitted.section, model, fitted.record, fitted.seconds, bench, writer)
 
 
 def judge_model(
@@ -82,8 +83,8 @@ def judge_model(
     section: ModelSection,
     model: Recommender,
     record: FitRecord,
+    fit_seconds: float,
     bench: Bench,
-    fit_seconds: float = 0.0,
     writer: PerUserWriter | None = None,
 ) -> Judged:
     """A model as it is on the test users."""
@@ -275,7 +276,7 @@ def kept_by(writer: PerUserWriter | None, bench: Bench) -> Keep | None:
     if writer is None:
         return None
     test, items = bench.split.test, bench.trained.items
-    return lambda rows, lists, metrics: writer.add(test, items, rows, lists, metrics)
+    return lambda rows, lists, metrics: writer.add(test, items, rows, lists, metrics, bench.place)
 
 
 def size_of(model: Recommender) -> int:

@@ -17,23 +17,25 @@ OWN = ("window", "user_id", "history", "held_out", "recommended")
 
 
 class PerUserWriter:
-    """Writes PATH once closed without an error: user_id, lengths of history and held-out part, metrics, recommended item ids.
-
-    `window` is that of the blocks to come, from 1.
-    """
+    """Writes PATH once closed without an error: user_id, lengths of history and held-out part, metrics, recommended ids."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self._partial = path, path.with_name(f".{path.name}.partial")
         self._writer: pq.ParquetWriter | None = None
-        self.window = 1
 
     def add(
-        self, holdout: Holdout, items: IdMap, rows: slice, lists: Lists, metrics: Mapping[str, NDArray[np.float64]]
+        self,
+        holdout: Holdout,
+        items: IdMap,
+        rows: slice,
+        lists: Lists,
+        metrics: Mapping[str, NDArray[np.float64]],
+        window: int = 1,
     ) -> None:
-        """A block of users: lists (B, K) of columns of `items`, metrics (B,) by name."""
+        """A block of users of a window, from 1: lists (B, K) of columns of `items`, metrics (B,) by name."""
         columns = {
-            "window": pa.array(np.full(len(lists), self.window, np.int16)),
+            "window": pa.array(np.full(len(lists), window, np.int16)),
             "user_id": id_array(holdout.users.ids[rows]),
             "history": pa.array(holdout.fold_in.lengths[rows]),
             "held_out": pa.array(holdout.held_out.lengths[rows]),

@@ -415,18 +415,17 @@ def test_warnings_of_every_window_are_told(run: Run, judged: dict[str, Any], hom
     assert "too good" in entry["warnings"][0]
 
 
-def write_figures(writer: PerUserWriter, values: np.ndarray) -> None:
+def write_figures(writer: PerUserWriter, values: np.ndarray, window: int = 1) -> None:
     """A user for each value."""
     rows = [[0]] * len(values)
     asked = Holdout(IdMap.of(range(len(rows))), Histories.from_rows(rows, 2), Histories.from_rows([[1]] * len(rows), 2))
-    writer.add(asked, IdMap((7, 8)), slice(len(rows)), np.ones((len(rows), 1), np.int32), {"ndcg@1": values})
+    writer.add(asked, IdMap((7, 8)), slice(len(rows)), np.ones((len(rows), 1), np.int32), {"ndcg@1": values}, window)
 
 
 def test_figures_by_user_are_on_file_alone_once_a_model_is_judged(tmp_path: Path) -> None:
     with PerUserWriter(tmp_path / "m.parquet") as writer:
         write_figures(writer, np.array([0.0, 1.0]))
-        writer.window = 2
-        write_figures(writer, np.array([2.0, 3.0, 4.0, 5.0]))
+        write_figures(writer, np.array([2.0, 3.0, 4.0, 5.0]), 2)
     parts = [Evaluation({}, {}, 0.0, (), {}, np.zeros((n, 1), np.int32), np.zeros(n, np.int32)) for n in (2, 4)]
     windows, whole = together([Judged("m", part) for part in parts], writer.path)
     first, second = (judged.evaluation for judged in windows)
