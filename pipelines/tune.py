@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from tomlkit.items import Table
 
 from pipelines.config import ModelSection, RunConfig, make_config
+from pipelines.files import write_text
 from pipelines.ingest import split_windows
 from pipelines.study import COUNTED, Workers, next_trial, open_storage, open_study, settings
 from pipelines.tables import Standing, in_words
@@ -269,9 +270,7 @@ def write_config(config: RunConfig, path: Path, found: dict[str, Any]) -> None:
         lines.append(f"#   {key} {entry['best']['value']:.4f}, trial {entry['best']['trial']} of study {entry['study']}")
     text = "\n".join((*lines, "", tomlkit.dumps(content).lstrip("\n")))
     make_config(tomllib.loads(text), str(config.tune.out))
-    partial = config.tune.out.with_name(f".{config.tune.out.name}.{os.getpid()}")
-    partial.write_text(text, "utf-8")
-    partial.replace(config.tune.out)
+    write_text(config.tune.out, text)
 
 
 def _add(table: Table, values: Mapping[str, Any]) -> None:

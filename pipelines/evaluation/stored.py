@@ -1,13 +1,12 @@
 """evaluation.json as a file: written whole or not at all, and refused where it is none."""
 
 import json
-import os
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipelines.files import write_text
 from recsys_ae.errors import ConfigError
 
 SCHEMA, NAME = 1, "evaluation.json"
@@ -16,11 +15,7 @@ SCHEMA, NAME = 1, "evaluation.json"
 def write_document(content: Mapping[str, Any], folder: Path) -> Path:
     """`evaluation.json` in the folder, written atomically."""
     make_folder(folder)
-    path = folder / NAME
-    partial = folder / f".{NAME}.{os.getpid()}.{time.monotonic_ns()}"
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
-    partial.replace(path)
-    return path
+    return write_text(folder / NAME, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def make_folder(folder: Path) -> None:

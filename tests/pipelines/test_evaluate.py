@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.spatial.distance import jensenshannon
 
-from pipelines.__main__ import main
 from pipelines.config import load_config
 from pipelines.evaluate import evaluate_models
 from pipelines.evaluation.document import together
@@ -25,6 +22,7 @@ from pipelines.ingest import split_dataset
 from recsys_ae import Histories, Holdout, IdMap, datasets
 from recsys_ae.evaluation import Evaluation
 from recsys_ae.metrics import METRICS
+from tests.pipelines.conftest import Run
 
 CONFIG = """
 seed = 4
@@ -54,8 +52,6 @@ hidden = []
 epochs = 3
 """
 
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -72,17 +68,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """A command in this process: exit code, stdout, stderr."""
-
-    def run(*command: str) -> tuple[int, str, str]:
-        monkeypatch.chdir(home)
-        monkeypatch.setattr(sys, "argv", ["recsys-ae", *command])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return run
+def run(home: Path, monkeypatch: pytest.MonkeyPatch, command: Run) -> Run:
+    """A command in the home folder."""
+    monkeypatch.chdir(home)
+    return command
 
 
 @pytest.fixture

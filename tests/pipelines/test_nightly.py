@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import gate
-from pipelines.__main__ import main
 from recsys_ae import Registry, datasets
 from recsys_ae.evaluation import Evaluation
 from recsys_ae.sealed import read_sealed
+from tests.pipelines.conftest import Run
 
 CONFIG = """
 seed = 1
@@ -43,8 +42,6 @@ users_per_file = 200
 GOOD = '[[models]]\nname = "ease"\n[[models]]\nname = "mult_dae"\nlatent = 16\nepochs = 3\n'
 BAD = '[[models]]\nname = "mult_dae"\nlatent = 2\nepochs = 1\n'
 
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -60,14 +57,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def run(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*command: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["recsys-ae", *command])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return run
+def run(home: Path, command: Run) -> Run:
+    """A command in the home folder."""
+    return command
 
 
 def night(run: Run, *arguments: str) -> dict[str, Any]:

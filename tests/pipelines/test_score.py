@@ -1,8 +1,6 @@
 """score: the lists of all stored users as Parquet, the same as rank_top_k gives, whole or not at all."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import score as scoring
-from pipelines.__main__ import main
 from pipelines.config import load_config
 from recsys_ae import Registry, datasets, rank_top_k
 from recsys_ae.sealed import read_sealed
+from tests.pipelines.conftest import Run
 
 CONFIG = """
 [log]
@@ -24,8 +22,6 @@ name = "ease"
 k = 12
 users_per_file = 60
 """
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -38,16 +34,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def run(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*command: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["recsys-ae", *command])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    code, _, err = run("train", "run.toml")
+def run(home: Path, command: Run) -> Run:
+    """A command in the home folder, where a version is trained."""
+    code, _, err = command("train", "run.toml")
     assert code == 0, err
-    return run
+    return command
 
 
 def test_every_user_has_the_list_of_rank_top_k(run: Run, home: Path) -> None:

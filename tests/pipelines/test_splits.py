@@ -1,18 +1,16 @@
 """Every kind of split through the command line, on a small log: the document it makes, and what it says to wrong input."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.__main__ import main
 from recsys_ae import datasets
 from recsys_ae.evaluation import Z95
 from recsys_ae.registry import Registry
+from tests.pipelines.conftest import Run
 
 MODELS = """
 [[models]]
@@ -25,8 +23,6 @@ latent = 8
 epochs = 2
 """
 
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -37,16 +33,13 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch, command: Run) -> Run:
     """A command with a `[split]`, in this process and a folder of its own: exit code, stdout, stderr."""
 
-    def run(split: str, *command: str, path: Path = log) -> tuple[int, str, str]:
+    def run(split: str, name: str, *arguments: str, path: Path = log) -> tuple[int, str, str]:
         (tmp_path / "run.toml").write_text(f'[log]\npath = "{path}"\n[split]\n{split}\n{MODELS}')
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["recsys-ae", command[0], "run.toml", *command[1:]])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0), *capsys.readouterr()
+        return command(name, "run.toml", *arguments)
 
     return run
 
