@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from recsys_ae.artifact import processor
 from recsys_ae.evaluation import Evaluation, evaluate, summarise
 from recsys_ae.models import MODELS
 from recsys_ae.split import Split
@@ -20,22 +21,16 @@ from recsys_ae.training.run import Progress
 RESULTS = Path(__file__).parent / "results"
 
 
-def processor() -> str:
+def machine() -> str:
     """The processor's name, with its number of threads in use."""
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if info.exists()
-        else []
-    )
-    return f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads"
+    return f"{processor()}, {torch.get_num_threads()} threads"
 
 
 def about(name: str) -> dict[str, str]:
     """Date, machine, versions and command of this run."""
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "machine": processor(),
+        "machine": machine(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "command": " ".join(["python -m", f"benchmarks.{name}", *(Path(a).name if "/" in a else a for a in sys.argv[1:])]),

@@ -1,7 +1,6 @@
 """evaluation.json: all that a report needs, from what was judged."""
 
 import datetime
-import platform
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from pipelines.evaluation.latent_map import item_map
 from pipelines.evaluation.per_user import PerUserFile
 from pipelines.evaluation.profile import checks, cold, profile
 from pipelines.evaluation.stored import SCHEMA
-from recsys_ae.artifact import environment
+from recsys_ae.artifact import environment, processor
 from recsys_ae.dataset import Dataset
 from recsys_ae.evaluation import Evaluation, Score, pooled, summarise
 from recsys_ae.groups import Grouping, by_user, target_groups, user_groups
@@ -73,16 +72,8 @@ def _environment() -> dict[str, Any]:
     return environment() | {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "processor": _processor(),
+        "processor": processor(),
     }
-
-
-def _processor() -> str:
-    """What the machine says of itself."""
-    facts = Path("/proc/cpuinfo")
-    lines = facts.read_text().splitlines() if facts.exists() else []
-    named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return named or platform.processor() or platform.machine()
 
 
 def _sides(splits: Sequence[Split]) -> dict[str, Any]:
@@ -268,11 +259,12 @@ def _map(
     config: RunConfig, order: Sequence[str], judged: Mapping[str, Sequence[Judged]], bench: Bench
 ) -> dict[str, Any] | None:
     """Of the best model that has vectors of its items, an autoencoder before any other."""
-    drawn = [key for key in order if judged[key][-1].vectors is not None]
+    drawn = {key: vectors for key in order if (vectors := judged[key][-1].vectors) is not None}
     if not drawn or config.evaluation.map == "none":
         return None
-    key = next((key for key in drawn if judged[key][-1].record and "latent" in judged[key][-1].config), drawn[0])
-    columns, vectors = judged[key][-1].vectors or (np.empty(0, np.int64), np.empty((0, 0), np.float32))
+    latent = (key for key in drawn if judged[key][-1].record and "latent" in judged[key][-1].config)
+    key = next(latent, next(iter(drawn)))
+    columns, vectors = drawn[key]
     return item_map(key, columns, vectors, bench.trained, config.evaluation.map, config.seed) if len(columns) > 1 else None
 
 
