@@ -259,7 +259,7 @@ def _map(
     config: RunConfig, order: Sequence[str], judged: Mapping[str, Sequence[Judged]], bench: Bench
 ) -> dict[str, Any] | None:
     """Of the best model that has vectors of its items, an autoencoder before any other."""
-    drawn = {key: vectors for key in order if (vectors := judged[key][-1].vectors) is not None}
+    drawn = {key: known for key in order if (known := judged[key][-1].vectors) is not None}
     if not drawn or config.evaluation.map == "none":
         return None
     latent = (key for key in drawn if judged[key][-1].record and "latent" in judged[key][-1].config)
