@@ -36,7 +36,7 @@ class Source:
 
 def clean_source(config: RunConfig) -> Source:
     """The clean log of `[log]`, kept in the run folder, with titles of `[items]` or of the data set itself."""
-    section, path = config.log, config.run.folder / "log.parquet"
+    section, path = config.log, log_of(config)
     if section.dataset is not None:
         raw = datasets.load(section.dataset, section.data_folder)
         found = raw.clean(section.cleaning, into=path, memory_limit=section.memory_limit)
@@ -56,6 +56,11 @@ def clean_source(config: RunConfig) -> Source:
     if config.items.path:
         titles, categories = read_items(config.items, log.id_kind(found, "item_id"))
     return Source(found, titles, categories)
+
+
+def log_of(config: RunConfig) -> Path:
+    """Where the clean log is kept."""
+    return config.run.folder / "log.parquet"
 
 
 def extracted(config: RunConfig) -> Path:

@@ -1,6 +1,6 @@
 """What a person sees: tables and progress bars, on stderr or stdout as the command says."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from pipelines.train import Report
 from recsys_ae.training.run import Progress as Epoch
 
 if TYPE_CHECKING:
+    from pipelines.checks import Finding
     from pipelines.nightly import Outcome
 
 SHOWN = 5
@@ -117,6 +118,19 @@ def cleaning_table(counts: dict[str, Any]) -> Table:
     for cause, count in counts["dropped"].items():
         table.add_row(f"  dropped: {cause.replace('_', ' ')}", f"{count:,}")
     table.add_row("kept", f"{counts['kept']:,}", style="bold")
+    return table
+
+
+def checks_table(findings: Sequence["Finding"]) -> Table:
+    """What the checks of the data found."""
+    table = Table(title="Checks", title_justify="left")
+    table.add_column("check", no_wrap=True)
+    table.add_column("outcome")
+    for name in ("found", "expected"):
+        table.add_column(name, overflow="fold")
+    for each in findings:
+        outcome, style = ("passed", "") if each.passed else (each.action, "red" if each.action == "stop" else "yellow")
+        table.add_row(each.check, outcome, each.message, each.expected, style=style)
     return table
 
 
