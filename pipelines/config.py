@@ -276,7 +276,7 @@ class NewItemsCheck(Section):
 class DriftCheck(Section):
     """Jensen-Shannon divergence of the items' popularity from the last night's, in bits."""
 
-    max_divergence: Fraction = 0.1
+    max_divergence: Fraction = 0.05
     action: Action = "warn"
 
 

@@ -38,7 +38,7 @@ class Outcome:
 
     version: str
     verdict: gate.Verdict
-    forced: bool
+    forced: bool  # a check that stops, or the gate, was overruled
     stages: dict[str, bool]  # by name, whether it was done before and not again
     report: Path
     scores: Path
@@ -100,11 +100,12 @@ def nightly(
         verdict = judge(config, candidates, best, split, counts, journal)
         if not verdict.passed and not force:
             raise GateError(f"not published: {'; '.join(verdict.reasons)} ({report_of(config) / 'report.html'})")
-        version = publish(config, best, split, verdict, failed, force, journal)
+        forced = not verdict.passed or any(checks.stops(each) for each in findings)
+        version = publish(config, best, split, verdict, failed, forced, journal)
         checks.accept(config, tonight, findings, home_of(config))
         scores = deliver(config, version, journal)
         journal.end("published", version=version)
-        return Outcome(version, verdict, force and not verdict.passed, journal.reused(), report_of(config), scores, failed)
+        return Outcome(version, verdict, forced, journal.reused(), report_of(config), scores, failed)
 
 
 def refuse_dishonest(config: RunConfig) -> None:
@@ -148,8 +149,8 @@ def check(config: RunConfig, tonight: checks.Tonight, force: bool, journal: Jour
         "before": [night.data for night in tonight.earlier.nights],
         "checks": config.checks.model_dump(mode="json"),
     }
-    findings = checks.look(config, tonight)
-    journal.stage("checks", inputs, lambda: {"findings": checks.as_json(findings)}, lambda _: False)
+    found = journal.stage("checks", inputs, lambda: {"findings": checks.as_json(checks.look(config, tonight))}, lambda _: False)
+    findings = [checks.Finding(**each) for each in found["findings"]]
     if not force:
         checks.require(findings)
     return findings
@@ -261,7 +262,7 @@ def publish(
     split: Split,
     verdict: gate.Verdict,
     failed: Sequence[str],
-    force: bool,
+    forced: bool,
     journal: Journal,
 ) -> str:
     """A version of the registry, its twin beside it, made current; old ones go. What is there already is not made again."""
@@ -275,8 +276,7 @@ def publish(
         version = next((v for v in reversed(registry.versions()) if registry.manifest(v).get("made_of") == made_of), None)
         if version is None:
             artifact, twin = Artifact.load(best.whole), Artifact.load(best.twin)
-            artifact.manifest.update(made_of=made_of, gate=verdict.as_json(), forced=force and not verdict.passed)
-            artifact.manifest["failed_checks"] = list(failed)
+            artifact.manifest.update(made_of=made_of, gate=verdict.as_json(), failed_checks=list(failed), forced=forced)
             stored = StoredUsers(split.refit.users, split.refit.histories)
             version = registry.publish(artifact, best.section.key, stored, best.validation, twin)
         registry.promote(version)

@@ -166,7 +166,8 @@ def evaluation_table(document: dict[str, Any], metric: str) -> Table:
 def night_table(done: "Outcome") -> Table:
     """What a night came to."""
     verdict = done.verdict
-    table = Table(title="Published" + (", though the gate refused" if done.forced else ""), title_justify="left")
+    overruled = "" if not done.forced else ", though a check failed" if verdict.passed else ", though the gate refused"
+    table = Table(title=f"Published{overruled}", title_justify="left")
     table.add_column("what")
     table.add_column("found", overflow="fold")
     table.add_row("version", done.version)

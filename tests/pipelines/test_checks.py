@@ -73,21 +73,22 @@ def test_the_first_night_has_nothing_to_compare_with(folder: Path, events: pd.Da
     assert set(found) == compared | {"bots.heaviest", "future"}
 
 
-def test_a_log_that_grows_and_one_that_slides_pass_for_a_fortnight(folder: Path, events: pd.DataFrame) -> None:
+def test_a_log_that_grows_and_one_that_slides_pass_every_night(folder: Path, events: pd.DataFrame) -> None:
     n = len(events)
-    for each in range(14):
+    for each in range(7):
         found = night(events.iloc[: int(n * (0.3 + 0.05 * each))])
         assert failed(found) == set(), each
-    for each in range(14):
-        found = night(events.iloc[int(n * 0.02 * each) : int(n * (0.6 + 0.02 * each))], nights=3)
+    for each in range(5):
+        found = night(events.iloc[int(n * 0.05 * each) : int(n * 0.05 * each) + n // 2], nights=3)
         assert failed(found) == set(), each
     assert found["volume.kept"].found == 1  # all three nights of the median were as long
     assert len(state(folder)) == 3
 
 
 def test_a_young_log_that_begins_with_one_day_passes(folder: Path, events: pd.DataFrame) -> None:
-    for each in range(1, 15):
-        found = night(events.sample(len(events), random_state=0).iloc[: 1_000 * each])
+    shuffled = events.sample(len(events), random_state=0)
+    for each in range(1, 10):
+        found = night(shuffled.iloc[: 300 * each])
         assert not any(checks.stops(finding) for finding in found.values()), each
 
 
@@ -293,7 +294,8 @@ def test_state_of_another_version_is_told(folder: Path, events: pd.DataFrame, mo
 
 def test_hashes_are_the_same_everywhere() -> None:
     ids = nights.hashes(IdMap((7, -1))), nights.hashes(IdMap(("7", "é")))
-    assert ids[0][0] == ids[1][0] == 0x9EA0DBC8E50FB2C4 and len({*ids[0], *ids[1]}) == 3
+    assert ids[0][0].tobytes().hex() == "e75017cace788f82"  # printf 7 | b2sum -l 64
+    assert ids[1][0] == ids[0][0] and len({*ids[0], *ids[1]}) == 3
 
 
 # --- the night ------------------------------------------------------------------------------------------------------------
@@ -348,12 +350,12 @@ def test_a_night_that_stops_leaves_yesterdays_model_serving(
 def test_what_warns_is_told_and_what_is_forced_is_recorded_and_begins_afresh(
     folder: Path, events: pd.DataFrame, command: Run
 ) -> None:
-    Path("run.toml").write_text(CONFIG + SPLITS["strong_generalization"])
-    events.to_parquet("events.parquet", index=False)
+    Path("run.toml").write_text(CONFIG + SPLITS["strong_generalization"] + "[checks.new_users]\nmax_share = 0\n")
+    events.iloc[:14_000].to_parquet("events.parquet", index=False)
     assert command("nightly", "run.toml")[0] == 0
-    events.assign(user_id=events["user_id"] + 10**6).to_parquet("events.parquet", index=False)
+    events.to_parquet("events.parquet", index=False)
     code, said, err = command("nightly", "run.toml", "--json")
-    assert code == 0 and "new_users: 600 of 600 users are new" in err
+    assert code == 0 and re.search(r"new_users: \d+ of 600 users are new", err), err
     assert json.loads(said)["warnings"] == [err.strip()]
     assert len(state(folder)) == 2
 
@@ -364,7 +366,8 @@ def test_what_warns_is_told_and_what_is_forced_is_recorded_and_begins_afresh(
     assert code == 0 and "volume.kept" in err, err
     assert read_sealed(folder / "run.json")["forced"]
     manifest = Registry("registry").manifest(json.loads(said)["version"])
-    assert [text.partition(":")[0] for text in manifest["failed_checks"]] == ["volume.read", "volume.kept", "new_users"]
+    assert manifest["forced"] and json.loads(said)["forced"]
+    assert [text.partition(":")[0] for text in manifest["failed_checks"]] == ["volume.read", "volume.kept"]
     assert [each["kept"] for each in state(folder)] == [len(half)]  # this is how data are from now on
     code, said, err = command("nightly", "run.toml", "--json")
-    assert code == 0 and json.loads(said)["warnings"] == [], err
+    assert code == 0 and json.loads(said)["warnings"] == [] and not json.loads(said)["forced"], err
