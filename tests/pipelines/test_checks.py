@@ -292,6 +292,23 @@ def test_state_of_another_version_is_told(folder: Path, events: pd.DataFrame, mo
     assert "schema 2, expected 1" in night(events)["history"].message
 
 
+def test_a_write_that_breaks_off_leaves_what_was_there(
+    folder: Path, events: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night(events)
+
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(nights, "write_sealed", full)
+        with pytest.raises(OSError, match="no space"):
+            night(events.iloc[:12_000])
+    found = night(events.iloc[:16_000])
+    assert "history" not in found and "18,000 (nights: 1)" in found["volume.kept"].message
+    assert len(list(folder.glob("accepted*"))) == 2
+
+
 def test_hashes_are_the_same_everywhere() -> None:
     ids = nights.hashes(IdMap((7, -1))), nights.hashes(IdMap(("7", "é")))
     assert ids[0][0].tobytes().hex() == "e75017cace788f82"  # printf 7 | b2sum -l 64
