@@ -33,26 +33,46 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
+def warned(text: str) -> None:
+    """What a person should look at, on stderr."""
+    err.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
 @app.command()
 def ingest(
     config: ConfigPath,
     full: Annotated[bool, typer.Option("--full", help="Read all of a database, not only what is new.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Compare with the nights before, as the nightly job does.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Source -> clean log (Parquet in the run folder), with a table of what was read, kept and dropped, by cause."""
     from pipelines.config import load_config
     from pipelines.ingest import clean_source
-    from pipelines.tables import cleaning_table, reading_line
+    from pipelines.tables import checks_table, cleaning_table, reading_line
 
-    source = clean_source(load_config(config), full)
+    settings = load_config(config)
+    source = clean_source(settings, full)
     counts = {**source.counts, "path": str(source.log.source)}
+    findings = []
+    if check:
+        from pipelines import checks
+        from pipelines.ingest import dataset
+        from pipelines.nightly import home_of
+
+        tonight = checks.tonight_of(settings, dataset(settings, source), source.counts, home_of(settings))
+        findings = checks.look(settings, tonight)
+        counts["checks"] = checks.as_json(findings)
     if as_json:
         print_json(counts | ({"source": source.facts} if source.facts else {}))
-        return
-    out.print(cleaning_table(counts))
-    if source.facts:
-        out.print(reading_line(source.facts), markup=False, highlight=False, soft_wrap=True)
-    out.print(f"written to {counts['path']}")
+    else:
+        out.print(cleaning_table(counts))
+        if source.facts:
+            out.print(reading_line(source.facts), markup=False, highlight=False, soft_wrap=True)
+        if check:
+            out.print(checks_table(findings))
+        out.print(f"written to {counts['path']}")
+    if check:
+        checks.require(findings)
 
 
 @app.command()
@@ -122,7 +142,7 @@ def evaluate(
     out.print(evaluation_table(document, settings.publish.metric))
     for key, entry in document["models"].items():
         for warning in entry["warnings"]:
-            err.print(f"{key}: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+            warned(f"{key}: {warning}")
     out.print(f"written to {path}")
 
 
@@ -163,17 +183,17 @@ def tune(config: ConfigPath, as_json: AsJson = False) -> None:
 @app.command()
 def nightly(
     config: ConfigPath,
-    force: Annotated[bool, typer.Option("--force", help="Publish what the gate refuses; recorded.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Go on where a check or the gate refuses; recorded.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ingest, train, evaluate, gate, publish, score. Safe to run twice; exit code 3 where the gate refuses."""
+    """Ingest, check, train, evaluate, gate, publish, score. Safe to run twice; exit code 3 where the gate refuses."""
     from pipelines.config import load_config
     from pipelines.nightly import nightly as run
     from pipelines.tables import night_table, progress_bars
 
     settings = load_config(config)
     with progress_bars(err) as report:
-        done = run(settings, force, report)
+        done = run(settings, force, report, warned)
     if as_json:
         print_json(done.as_json())
         return

@@ -243,6 +243,89 @@ class PublishSection(Section):
         return self
 
 
+Action = Literal["stop", "warn", "off"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class ColumnsCheck(Section):
+    """Columns and kinds of ids are those of the last night."""
+
+    action: Action = "stop"
+
+
+class VolumeCheck(Section):
+    """Rows read and kept, in multiples of the median of the nights before."""
+
+    min_ratio: Fraction = 0.5
+    max_ratio: float = Field(3.0, ge=1, allow_inf_nan=False)
+    action: Action = "stop"
+
+
+class DroppedCheck(Section):
+    """The share of rows that cleaning leaves out, above the median of the nights before."""
+
+    max_rise: Fraction = 0.2
+    action: Action = "stop"
+
+
+class NewUsersCheck(Section):
+    """The share of users that the last night did not have."""
+
+    max_share: Fraction = 0.5
+    action: Action = "warn"
+
+
+class NewItemsCheck(Section):
+    """The share of items that the last night did not have."""
+
+    max_share: Fraction = 0.5
+    action: Action = "stop"
+
+
+class DriftCheck(Section):
+    """Jensen-Shannon divergence of the items' popularity from the last night's, in bits."""
+
+    max_divergence: Fraction = 0.05
+    action: Action = "warn"
+
+
+class BotsCheck(Section):
+    """The share of rows dropped as those of robots, and of interactions that the heaviest thousandth of the users has."""
+
+    max_dropped_share: Fraction = 0.1
+    max_heaviest_share: Fraction = 0.2
+    action: Action = "warn"
+
+
+class FreshnessCheck(Section):
+    """The age of the newest event; not looked at without `max_age_hours`."""
+
+    max_age_hours: float | None = Field(None, gt=0, allow_inf_nan=False)
+    action: Action = "stop"
+
+
+class FutureCheck(Section):
+    """The share of interactions later than this machine's clock."""
+
+    max_share: Fraction = 0.001
+    action: Action = "warn"
+
+
+class ChecksSection(Section):
+    """What tonight's data must be like before anything is trained on them; `nights`: how many accepted ones have a say."""
+
+    nights: PositiveInt = 7
+    columns: ColumnsCheck = ColumnsCheck()
+    volume: VolumeCheck = VolumeCheck()
+    dropped: DroppedCheck = DroppedCheck()
+    new_users: NewUsersCheck = NewUsersCheck()
+    new_items: NewItemsCheck = NewItemsCheck()
+    drift: DriftCheck = DriftCheck()
+    bots: BotsCheck = BotsCheck()
+    freshness: FreshnessCheck = FreshnessCheck()
+    future: FutureCheck = FutureCheck()
+
+
 class ScoreSection(Section):
     """Lists of all users: where, how long, users of a file, and a file of item_id that nobody is shown."""
 
@@ -280,6 +363,7 @@ class RunConfig(BaseSettings):
     models: tuple[ModelSection, ...] = Field((ModelSection(name="mult_vae"),), min_length=1)
     registry: RegistrySection = RegistrySection()
     publish: PublishSection = PublishSection()
+    checks: ChecksSection = ChecksSection()
     score: ScoreSection = ScoreSection()
     tune: TuneSection = TuneSection()
 
@@ -349,10 +433,17 @@ def _explained(error: ValidationError, known: list[str]) -> str:
         message = "unknown key"
         if len(where) == 1:
             message += f"; expected one of {', '.join(known)}"
-        elif where[0] in RunConfig.model_fields and len(where) == 2:
-            section = RunConfig.model_fields[where[0]].annotation
-            message += f"; expected one of {', '.join(section.model_fields)}"  # type: ignore[union-attr]
+        elif keys := _keys_at(where[:-1]):
+            message += f"; expected one of {', '.join(keys)}"
     elif first["type"] != "value_error":
         message += f"; found {first['input']!r}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return f"{place}: {message}{more}" if place else f"{message}{more}"
+
+
+def _keys_at(where: list[str]) -> list[str]:
+    """The keys of a section, or of one within it; none where a list is on the way."""
+    keys: dict[str, Any] = RunConfig.model_fields
+    for name in where:
+        keys = getattr(keys[name].annotation, "model_fields", {}) if name in keys else {}
+    return list(keys)

@@ -1,15 +1,15 @@
-"""nightly: ingest, train, evaluate, gate, publish, score. Safe to run twice; goes on where it broke off."""
+"""nightly: ingest, check, train, evaluate, gate, publish, score. Safe to run twice; goes on where it broke off."""
 
 import glob
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipelines import gate
+from pipelines import checks, gate
 from pipelines.config import ModelSection, RunConfig
 from pipelines.evaluate import JudgeOn, judge_all, write_report
 from pipelines.evaluation.document import document
@@ -39,10 +39,11 @@ class Outcome:
 
     version: str
     verdict: gate.Verdict
-    forced: bool
+    forced: bool  # a check that stops, or the gate, was overruled
     stages: dict[str, bool]  # by name, whether it was done before and not again
     report: Path
     scores: Path
+    warnings: tuple[str, ...] = ()  # of the checks of the data, those overruled included
 
     def as_json(self) -> dict[str, Any]:
         """As the command prints it."""
@@ -54,6 +55,7 @@ class Outcome:
             "reused": [name for name, reused in self.stages.items() if reused],
             "report": str(self.report),
             "scores": str(self.scores),
+            "warnings": list(self.warnings),
         }
 
 
@@ -76,21 +78,35 @@ class Candidate:
         return self.folder / "whole"
 
 
-def nightly(config: RunConfig, force: bool = False, report: Report | None = None) -> Outcome:
-    """The whole night. Raises GateError where tonight's best is refused and not forced: yesterday's goes on serving."""
+def nightly(
+    config: RunConfig, force: bool = False, report: Report | None = None, warn: Callable[[str], None] | None = None
+) -> Outcome:
+    """The whole night; `warn` is called with what the checks of the data found.
+
+    Not forced, it raises CheckError where data are not to be trusted and GateError where tonight's best is refused: yesterday's
+    model goes on serving.
+    """
     refuse_dishonest(config)
     with Journal(home_of(config)).run(forced=force) as journal:
         split, counts = ingest(config, journal)
+        tonight = checks.tonight_of(config, split.refit, counts, home_of(config))
+        findings = check(config, tonight, force, journal)
+        failed = tuple(str(each) for each in findings if not each.passed)
+        if warn:
+            for text in failed:
+                warn(text)
         candidates = [train(config, section, split, journal, report) for section in config.models]
         metric = config.publish.metric
         best = max(candidates, key=lambda candidate: candidate.validation[metric]["mean"])  # chosen on validation users alone
         verdict = judge(config, candidates, best, split, counts, journal)
         if not verdict.passed and not force:
             raise GateError(f"not published: {'; '.join(verdict.reasons)} ({report_of(config) / 'report.html'})")
-        version = publish(config, best, split, verdict, force, journal)
+        forced = not verdict.passed or any(checks.stops(each) for each in findings)
+        version = publish(config, best, split, verdict, failed, forced, journal)
+        checks.accept(config, tonight, findings, home_of(config))
         scores = deliver(config, version, journal)
         journal.end("published", version=version)
-        return Outcome(version, verdict, force and not verdict.passed, journal.reused(), report_of(config), scores)
+        return Outcome(version, verdict, forced, journal.reused(), report_of(config), scores, failed)
 
 
 def refuse_dishonest(config: RunConfig) -> None:
@@ -134,6 +150,20 @@ def _clean_once(config: RunConfig, journal: Journal) -> Source:
 
     done = journal.stage("ingest", inputs, work, lambda r: path.is_file() and file_digest(path) == r["log"])
     return described(config, InteractionLog(path, done["cleaning"]["read"], done["cleaning"]["dropped"]))
+
+
+def check(config: RunConfig, tonight: checks.Tonight, force: bool, journal: Journal) -> list[checks.Finding]:
+    """Whether tonight's data are like those of the nights before. Made every night: what is fresh depends on the clock."""
+    inputs = {
+        "data": tonight.night.data,
+        "before": [night.data for night in tonight.earlier.nights],
+        "checks": config.checks.model_dump(mode="json"),
+    }
+    found = journal.stage("checks", inputs, lambda: {"findings": checks.as_json(checks.look(config, tonight))}, lambda _: False)
+    findings = [checks.Finding(**each) for each in found["findings"]]
+    if not force:
+        checks.require(findings)
+    return findings
 
 
 def train(config: RunConfig, section: ModelSection, split: Split, journal: Journal, report: Report | None) -> Candidate:
@@ -236,7 +266,15 @@ def _popularity(config: RunConfig, bench: Bench, writer: PerUserWriter | None) -
     return judge_model(config, section, model, record, 0.0, bench, writer)
 
 
-def publish(config: RunConfig, best: Candidate, split: Split, verdict: gate.Verdict, force: bool, journal: Journal) -> str:
+def publish(
+    config: RunConfig,
+    best: Candidate,
+    split: Split,
+    verdict: gate.Verdict,
+    failed: Sequence[str],
+    forced: bool,
+    journal: Journal,
+) -> str:
     """A version of the registry, its twin beside it, made current; old ones go. What is there already is not made again."""
     registry = Registry(config.registry.path)
     made_of = {
@@ -248,7 +286,7 @@ def publish(config: RunConfig, best: Candidate, split: Split, verdict: gate.Verd
         version = next((v for v in reversed(registry.versions()) if registry.manifest(v).get("made_of") == made_of), None)
         if version is None:
             artifact, twin = Artifact.load(best.whole), Artifact.load(best.twin)
-            artifact.manifest.update(made_of=made_of, gate=verdict.as_json(), forced=force and not verdict.passed)
+            artifact.manifest.update(made_of=made_of, gate=verdict.as_json(), failed_checks=list(failed), forced=forced)
             stored = StoredUsers(split.refit.users, split.refit.histories)
             version = registry.publish(artifact, best.section.key, stored, best.validation, twin)
         registry.promote(version)

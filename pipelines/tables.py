@@ -1,6 +1,6 @@
 """What a person sees: tables and progress bars, on stderr or stdout as the command says."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from pipelines.train import Report
 from recsys_ae.training.run import Progress as Epoch
 
 if TYPE_CHECKING:
+    from pipelines.checks import Finding
     from pipelines.nightly import Outcome
 
 SHOWN = 5
@@ -128,6 +129,19 @@ def reading_line(facts: Mapping[str, Any]) -> str:
     return f"read {facts['read']:,} events of the database, {facts['rows']:,} are known{why}"
 
 
+def checks_table(findings: Sequence["Finding"]) -> Table:
+    """What the checks of the data found."""
+    table = Table(title="Checks", title_justify="left")
+    table.add_column("check", no_wrap=True)
+    table.add_column("outcome")
+    for name in ("found", "expected"):
+        table.add_column(name, overflow="fold")
+    for each in findings:
+        outcome, style = ("passed", "") if each.passed else (each.action, "red" if each.action == "stop" else "yellow")
+        table.add_row(each.check, outcome, each.message, each.expected, style=style)
+    return table
+
+
 def evaluation_table(document: dict[str, Any], metric: str) -> Table:
     """One line a model, best first; the leading metric with its standard error, and its spread over several windows.
 
@@ -160,7 +174,8 @@ def evaluation_table(document: dict[str, Any], metric: str) -> Table:
 def night_table(done: "Outcome") -> Table:
     """What a night came to."""
     verdict = done.verdict
-    table = Table(title="Published" + (", though the gate refused" if done.forced else ""), title_justify="left")
+    overruled = "" if not done.forced else ", though a check failed" if verdict.passed else ", though the gate refused"
+    table = Table(title=f"Published{overruled}", title_justify="left")
     table.add_column("what")
     table.add_column("found", overflow="fold")
     table.add_row("version", done.version)

@@ -9,6 +9,7 @@
     ├── ModelError             a model used against its contract  (exit code 1)
     │   ├── NotFittedError     scored or saved before `fit` or `restore`
     │   └── WidthError         histories or tensors of another catalogue
+    ├── CheckError             tonight's data are not like those of the nights before  (exit code 1)
     ├── GateError              tonight's model is not published, on purpose  (exit code 3)
     ├── BusyError              another process is at it  (exit code 1)
     ├── FetchError             a public data set cannot be had, or is not what was published  (exit code 1)
@@ -59,6 +60,10 @@ class NotFittedError(ModelError):
 
 class WidthError(ModelError):
     """Histories or tensors belong to a catalogue of another size."""
+
+
+class CheckError(RecsysError):
+    """Tonight's data are not like those of the nights before; nothing is trained on them."""
 
 
 class GateError(RecsysError):
