@@ -3,7 +3,7 @@
 import glob
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,8 @@ from pipelines.evaluation.per_user import PerUserWriter
 from pipelines.ingest import split_windows
 from pipelines.journal import Journal
 from pipelines.score import DONE, score
+from pipelines.telling import tell
+from pipelines.telling.record import NightRecord
 from pipelines.train import Report, artifact_of, fit, refit
 from recsys_ae.artifact import Artifact
 from recsys_ae.errors import ConfigError, GateError
@@ -75,10 +77,18 @@ class Candidate:
         return self.folder / "whole"
 
 
-def nightly(config: RunConfig, force: bool = False, report: Report | None = None) -> Outcome:
-    """The whole night. Raises GateError where tonight's best is refused and not forced: yesterday's goes on serving."""
+def nightly(
+    config: RunConfig,
+    force: bool = False,
+    report: Report | None = None,
+    heard: Callable[[NightRecord], None] | None = None,
+) -> Outcome:
+    """The whole night. Raises GateError where tonight's best is refused and not forced: yesterday's goes on serving.
+
+    `heard` gets the record of the night however that ends, and before it that of a run that was killed.
+    """
     refuse_dishonest(config)
-    with Journal(home_of(config)).run(forced=force) as journal:
+    with Journal(home_of(config), partial(tell, config, heard)).run(forced=force) as journal:
         split, counts = ingest(config, journal)
         candidates = [train(config, section, split, journal, report) for section in config.models]
         metric = config.publish.metric
