@@ -195,7 +195,7 @@ def nightly(
     if as_json:
         print_json(done.as_json())
         return
-    plain(out, night_summary(heard[-1]))
+    plain(out, night_summary(heard[-1]) if heard else f"published {done.version}")
 
 
 @app.command()

@@ -38,7 +38,7 @@ LEAST_MEMORY = 128 * 10**6
 """Bytes that reading and cleaning a log need whatever its size: DuckDB's own buffers."""
 
 
-SECRETS = (["url"], ["secret"])
+SECRETS = (["url"], ["signing_key"])
 """Keys whose values no message shows."""
 
 
@@ -251,14 +251,14 @@ class ScoreSection(Section):
 class NotifySection(Section):
     """Who is told what became of a night: a webhook, with the outcomes it wants, and a textfile for Prometheus.
 
-    `project` names this job there. `secret` signs what is posted. `timeout`: seconds of one try.
+    `project` names this job there. `signing_key` signs what is posted. `timeout`: seconds of one try.
     """
 
     project: str = Field("recsys-ae", min_length=1)
     url: SecretStr | None = None
     on: tuple[Literal["failed", "refused", "published"], ...] = ("failed", "refused")
     timeout: float = Field(10, gt=0)
-    secret: SecretStr | None = Field(None, min_length=1)
+    signing_key: SecretStr | None = Field(None, min_length=1)
     textfile: Path | None = None
 
     @model_validator(mode="after")

@@ -75,8 +75,11 @@ class NightRecord:
         return record._with_warnings_of_the_report()
 
     def _with_warnings_of_the_report(self) -> "NightRecord":
-        found = self.evaluation()["models"] if self.report else {}
-        texts = [f"{key}: {text}" for key, entry in found.items() for text in entry["warnings"]]
+        try:
+            found = self.evaluation()["models"] if self.report else {}
+            texts = [f"{key}: {text}" for key, entry in found.items() for text in entry["warnings"]]
+        except (OSError, ValueError, KeyError) as error:
+            texts = [f"evaluation.json cannot be read: {error!r}"]
         return replace(self, warnings=(*self.warnings, *texts))
 
     def done(self, stage: str) -> Mapping[str, Any] | None:

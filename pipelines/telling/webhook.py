@@ -1,4 +1,4 @@
-"""A webhook: the record as JSON by POST, signed where there is a secret. `text` is what Slack and Mattermost show."""
+"""A webhook: the record as JSON by POST, signed where there is a key. `text` is what Slack and Mattermost show."""
 
 import hashlib
 import hmac
@@ -28,7 +28,7 @@ def post(config: RunConfig, record: NightRecord, pause: Callable[[float], None] 
         return
     import httpx
 
-    body = json.dumps({"text": text_of(record), **record.as_json()}, ensure_ascii=False).encode()
+    body = json.dumps({"text": text_of(record), **record.as_json()}).encode()
     headers = {"Content-Type": "application/json", "User-Agent": f"recsys-ae/{__version__}", **signature(section, body)}
     said = ""
     for wait in (*PAUSES, None):
@@ -52,10 +52,10 @@ def post(config: RunConfig, record: NightRecord, pause: Callable[[float], None] 
 
 
 def signature(section: NotifySection, body: bytes) -> dict[str, str]:
-    """HMAC-SHA256 of the body as it is sent, in hexadecimal; no header without a secret."""
-    if section.secret is None:
+    """HMAC-SHA256 of the body as it is sent, in hexadecimal; no header without a key."""
+    if section.signing_key is None:
         return {}
-    key = section.secret.get_secret_value().encode()
+    key = section.signing_key.get_secret_value().encode()
     return {SIGNATURE: f"sha256={hmac.new(key, body, hashlib.sha256).hexdigest()}"}
 
 
