@@ -33,9 +33,14 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
-def warned(text: str) -> None:
-    """What a person should look at, on stderr."""
-    err.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+def plain(console: Console, text: str, style: str | None = None) -> None:
+    """Text as it is: no markup, no colour of its own, lines as long as they are."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """A line on stderr, yellow where it is a terminal."""
+    plain(err, text, "yellow")
 
 
 @app.command()
@@ -83,12 +88,17 @@ def train(
 ) -> None:
     """Fit every model (early stopping on validation users, then on all rows): one registry version each."""
     from pipelines.config import load_config
+    from pipelines.journal import now
     from pipelines.tables import cleaning_table, progress_bars
+    from pipelines.telling import track_training
     from pipelines.train import train as run
 
     settings = load_config(config)
+    started = now()
     with progress_bars(err) as report:
         published, counts = run(settings, promote, report)
+    if (failed := track_training(settings, published, started)) is not None:
+        warn(f"not told to {failed}")
     if as_json:
         versions = [{"model": p.key, "version": p.version, "current": p.current, "metrics": p.metrics} for p in published]
         print_json({"registry": str(settings.registry.path), "cleaning": counts, "versions": versions})
@@ -142,7 +152,7 @@ def evaluate(
     out.print(evaluation_table(document, settings.publish.metric))
     for key, entry in document["models"].items():
         for warning in entry["warnings"]:
-            warned(f"{key}: {warning}")
+            warn(f"{key}: {warning}")
     out.print(f"written to {path}")
 
 
@@ -189,15 +199,24 @@ def nightly(
     """Ingest, check, train, evaluate, gate, publish, score. Safe to run twice; exit code 3 where the gate refuses."""
     from pipelines.config import load_config
     from pipelines.nightly import nightly as run
-    from pipelines.tables import night_table, progress_bars
+    from pipelines.tables import night_summary, progress_bars
+    from pipelines.telling.record import NightRecord
 
     settings = load_config(config)
-    with progress_bars(err) as report:
-        done = run(settings, force, report, warned)
+    heard: list[NightRecord] = []
+    try:
+        with progress_bars(err) as report:
+            done = run(settings, force, report, heard.append, warn)
+    finally:  # also of a night that is refused or fails: cron mails what stands on stderr
+        for record in heard:
+            for what in record.untold:
+                warn(f"not told to {what}")
+            if record.outcome != "published":
+                plain(err, night_summary(record))
     if as_json:
         print_json(done.as_json())
         return
-    out.print(night_table(done))
+    plain(out, night_summary(heard[-1]) if heard else f"published {done.version}")
 
 
 @app.command()

@@ -10,6 +10,7 @@ import zoneinfo
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -35,6 +36,10 @@ from recsys_ae.training.run import Precision
 
 LEAST_MEMORY = 128 * 10**6
 """Bytes that reading and cleaning a log need whatever its size: DuckDB's own buffers."""
+
+
+SECRETS = (["url"], ["signing_key"])
+"""Keys whose values no message shows."""
 
 
 class Section(BaseModel):
@@ -335,6 +340,45 @@ class ScoreSection(Section):
     exclude: str | None = None
 
 
+class NotifySection(Section):
+    """Who is told what became of a night: a webhook, with the outcomes it wants, and a textfile for Prometheus.
+
+    `project` names this job there. `signing_key` signs what is posted. `timeout`: seconds of one try.
+    """
+
+    project: str = Field("recsys-ae", min_length=1)
+    url: SecretStr | None = None
+    on: tuple[Literal["failed", "refused", "published"], ...] = ("failed", "refused")
+    timeout: float = Field(10, gt=0)
+    signing_key: SecretStr | None = Field(None, min_length=1)
+    textfile: Path | None = None
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.url is not None and not _is_web(self.url.get_secret_value()):
+            raise ValueError("url is no address of the web; expected https://HOST/PATH or http://HOST/PATH")
+        if self.textfile is not None and self.textfile.suffix != ".prom":
+            raise ValueError(f"textfile is {str(self.textfile)!r}; expected a name that ends with .prom, others are not read")
+        return self
+
+
+def _is_web(address: str) -> bool:
+    try:
+        found = urlsplit(address)
+        return found.scheme in ("http", "https") and bool(found.hostname) and found.port != 0
+    except ValueError:
+        return False
+
+
+class TrackingSection(Section):
+    """Whether nights and `train` are logged to MLflow, where, and whether with the model itself."""
+
+    mlflow: bool = False
+    url: SecretStr = Field(SecretStr("sqlite:///mlflow.db"), min_length=1)
+    experiment: str = Field("recsys-ae", min_length=1)
+    artifact: bool = True
+
+
 class TuneSection(Section):
     """The search of hyperparameters: trials of each model over all processes and restarts, seconds of each in this process."""
 
@@ -366,6 +410,8 @@ class RunConfig(BaseSettings):
     checks: ChecksSection = ChecksSection()
     score: ScoreSection = ScoreSection()
     tune: TuneSection = TuneSection()
+    notify: NotifySection = NotifySection()
+    tracking: TrackingSection = TrackingSection()
 
     @classmethod
     def settings_customise_sources(
@@ -435,7 +481,7 @@ def _explained(error: ValidationError, known: list[str]) -> str:
             message += f"; expected one of {', '.join(known)}"
         elif keys := _keys_at(where[:-1]):
             message += f"; expected one of {', '.join(keys)}"
-    elif first["type"] != "value_error":
+    elif first["type"] != "value_error" and where[-1:] not in SECRETS:
         message += f"; found {first['input']!r}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return f"{place}: {message}{more}" if place else f"{message}{more}"

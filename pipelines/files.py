@@ -5,9 +5,11 @@ import time
 from pathlib import Path
 
 
-def write_text(path: Path, text: str) -> Path:
-    """In UTF-8, under another name first; gives the path."""
+def write_text(path: Path, text: str, mode: int | None = None) -> Path:
+    """In UTF-8, under another name first; gives the path. `mode`: who may read it, whatever the umask."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
     partial.write_bytes(text.encode("utf-8"))
+    if mode is not None:
+        partial.chmod(mode)
     partial.replace(path)
     return path

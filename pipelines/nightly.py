@@ -18,6 +18,8 @@ from pipelines.evaluation.per_user import PerUserWriter
 from pipelines.ingest import Source, clean_files, clean_source, described, log_of, source_files, windows_of
 from pipelines.journal import Journal
 from pipelines.score import DONE, score
+from pipelines.telling import tell
+from pipelines.telling.record import NightRecord
 from pipelines.train import Report, artifact_of, fit, refit
 from recsys_ae.artifact import Artifact
 from recsys_ae.errors import ConfigError, GateError
@@ -79,15 +81,20 @@ class Candidate:
 
 
 def nightly(
-    config: RunConfig, force: bool = False, report: Report | None = None, warn: Callable[[str], None] | None = None
+    config: RunConfig,
+    force: bool = False,
+    report: Report | None = None,
+    heard: Callable[[NightRecord], None] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> Outcome:
-    """The whole night; `warn` is called with what the checks of the data found.
+    """The whole night. `warn` is called with what the checks of the data found; `heard` gets the record of the night however
+    that ends, and before it that of a run that was killed.
 
     Not forced, it raises CheckError where data are not to be trusted and GateError where tonight's best is refused: yesterday's
     model goes on serving.
     """
     refuse_dishonest(config)
-    with Journal(home_of(config)).run(forced=force) as journal:
+    with Journal(home_of(config), partial(tell, config, heard)).run(forced=force) as journal:
         split, counts = ingest(config, journal)
         tonight = checks.tonight_of(config, split.refit, counts, home_of(config))
         findings = check(config, tonight, force, journal)
@@ -129,6 +136,7 @@ def ingest(config: RunConfig, journal: Journal) -> tuple[Split, dict[str, Any]]:
     source = clean_source(config) if config.log.dataset is not None else _clean_once(config, journal)
     split = windows_of(config, source)[-1]
     facts = {"digest": split.refit.digest, "users": len(split.refit.users), "items": len(split.refit.items)}
+    facts["cleaning"] = source.counts
     journal.stage("split", {}, lambda: facts, lambda _: False)
     return split, source.counts
 
@@ -159,7 +167,12 @@ def check(config: RunConfig, tonight: checks.Tonight, force: bool, journal: Jour
         "before": [night.data for night in tonight.earlier.nights],
         "checks": config.checks.model_dump(mode="json"),
     }
-    found = journal.stage("checks", inputs, lambda: {"findings": checks.as_json(checks.look(config, tonight))}, lambda _: False)
+
+    def work() -> dict[str, Any]:
+        made = checks.look(config, tonight)
+        return {"findings": checks.as_json(made), "warnings": [str(each) for each in made if not each.passed]}
+
+    found = journal.stage("checks", inputs, work, lambda _: False)
     findings = [checks.Finding(**each) for each in found["findings"]]
     if not force:
         checks.require(findings)
