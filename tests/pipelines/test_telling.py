@@ -282,7 +282,7 @@ def test_the_summary_says_what_an_engineer_asks_in_plain_text(tmp_path: Path) ->
         "  data      600 users, 80 items",
         "  rows      1,200 read, 1,000 kept",
         "            200 dropped: missing id",
-        "  stages    ingest      1.5 s",
+        "  stages    split       1.5 s",
         "            train ease  done before, not again",
         "            gate        1.5 s",
         "            score       1.5 s",
@@ -370,7 +370,7 @@ def test_a_failing_night_is_told_and_failing_to_tell_changes_nothing(
     assert lines[0].startswith("not told to textfile: ") and "nowhere" in lines[0]
     assert lines[1].startswith("not told to mlflow: ") and "pip install 'recsys-ae[mlflow]'" in lines[1]
     assert lines[2] == "not told to webhook: answered 500; expected 2xx"
-    assert lines[3].startswith("recsys-ae: failed, after ") and lines[-1].startswith("error: ") and "missing" in lines[-1]
+    assert lines[3].startswith("recsys-ae: failed at stage ingest, after ") and lines[-1].startswith("error: ") and "missing" in lines[-1]
     log = (tmp_path / "runs/nightly/log.jsonl").read_text()
     untold = [event for event in map(json.loads, log.splitlines()) if event["event"] == "untold"]
     assert [event["sink"] for event in untold] == ["textfile", "mlflow", "webhook"]
