@@ -1,6 +1,5 @@
 """nightly: ingest, train, evaluate, gate, publish, score. Safe to run twice; goes on where it broke off."""
 
-import glob
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from pipelines.evaluation.judged import Bench, Judged, judge_artifact, judge_mod
 from pipelines.evaluation.per_user import PerUserWriter
 from pipelines.ingest import split_windows
 from pipelines.journal import Journal
+from pipelines.paths import digests, local_paths
 from pipelines.score import DONE, score
 from pipelines.train import Report, artifact_of, fit, refit
 from recsys_ae.artifact import Artifact
@@ -24,7 +24,7 @@ from recsys_ae.errors import ConfigError, GateError
 from recsys_ae.evaluation import evaluate
 from recsys_ae.models import MODELS
 from recsys_ae.registry import Registry, StoredUsers
-from recsys_ae.sealed import file_digest, read_sealed
+from recsys_ae.sealed import read_sealed
 from recsys_ae.split import Split
 from recsys_ae.training.run import RunContext
 
@@ -120,9 +120,7 @@ def fingerprint(config: RunConfig) -> dict[str, Any]:
     """What the log was made from, for the record: digests of files, or the name of the data set, or of the table."""
     section = config.log
     if section.path is not None:
-        patterns = [section.path] if isinstance(section.path, str) else section.path
-        paths = [Path(name) for pattern in patterns for name in sorted(glob.glob(pattern))]
-        return {str(path): file_digest(path) for path in paths}
+        return digests(config, section.path)
     return {"dataset": section.dataset, "query": section.query, "table": section.table}
 
 
@@ -253,6 +251,9 @@ def publish(config: RunConfig, best: Candidate, split: Split, verdict: gate.Verd
 def deliver(config: RunConfig, version: str, journal: Journal) -> Path:
     """The lists of all users."""
     inputs = {"version": version, "score": config.score.model_dump(mode="json")}
+    if config.score.exclude is not None:
+        local_paths(config, config.score.exclude)  # fetched, where it is of a store
+        inputs["excluded"] = digests(config, config.score.exclude)
     done = journal.stage(
         "score", inputs, lambda: score(config, version).as_json(), lambda r: (Path(r["folder"]) / DONE).is_file()
     )
