@@ -21,6 +21,7 @@ from pydantic import (
     PositiveInt,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -30,6 +31,7 @@ from recsys_ae.datasets import DIVIDED, check_name
 from recsys_ae.errors import ConfigError
 from recsys_ae.evaluation import parse_metric
 from recsys_ae.models import MODELS, ModelConfig
+from recsys_ae.objects import check_options, check_url, redacted
 from recsys_ae.preprocessing import Preprocessing
 from recsys_ae.staging import Columns
 from recsys_ae.training.run import Precision
@@ -48,6 +50,20 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Paths = str | list[str]
+"""A file, a glob, a URL of objects, or several."""
+
+
+def without_secret(path: Paths | None) -> Paths | None:
+    """What a key that names files or objects holds. Raises ValueError where a URL has a password in it."""
+    for each in [path] if isinstance(path, str) else path or ():
+        try:
+            check_url(each)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+    return path
+
+
 class LogSection(Preprocessing):
     """Where interactions come from: `path`, `dataset`, or a database's `url` with a `query` or a `table`.
 
@@ -55,7 +71,7 @@ class LogSection(Preprocessing):
     Preprocessing too.
     """
 
-    path: str | list[str] | None = None
+    path: Paths | None = None
     url: SecretStr | None = None
     query: str | None = None
     table: str | None = None
@@ -74,6 +90,8 @@ class LogSection(Preprocessing):
     min_user_interactions: PositiveInt = 1
     min_item_interactions: PositiveInt = 1
     memory_limit: Annotated[ByteSize, Field(ge=LEAST_MEMORY)] | None = None
+
+    _no_secret = field_validator("path")(without_secret)
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -121,10 +139,12 @@ class LogSection(Preprocessing):
 class ItemsSection(Section):
     """Titles and categories (separated by |) by item id."""
 
-    path: str | None = None
+    path: Paths | None = None
     id: str = "item_id"
     title: str | None = None
     category: str | None = None
+
+    _no_secret = field_validator("path")(without_secret)
 
 
 Share = int | float
@@ -155,9 +175,11 @@ class SplitSection(Section):
     validation_fraction: float = Field(0.1, gt=0, lt=1)
     test_fraction: float = Field(0.1, gt=0, lt=1)
     windows: PositiveInt = 1
-    train: str | None = None
-    test: str | None = None
+    train: Paths | None = None
+    test: Paths | None = None
     refit: bool = True
+
+    _no_secret = field_validator("train", "test")(without_secret)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -337,7 +359,9 @@ class ScoreSection(Section):
     path: Path = Path("scores")
     k: PositiveInt = 100
     users_per_file: PositiveInt = 100_000
-    exclude: str | None = None
+    exclude: Paths | None = None
+
+    _no_secret = field_validator("exclude")(without_secret)
 
 
 class NotifySection(Section):
@@ -412,6 +436,18 @@ class RunConfig(BaseSettings):
     tune: TuneSection = TuneSection()
     notify: NotifySection = NotifySection()
     tracking: TrackingSection = TrackingSection()
+    storage: dict[str, dict[str, Any]] = {}
+
+    @field_validator("storage")
+    @classmethod
+    def _no_secret(cls, storage: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """By protocol of a URL, what its driver is given."""
+        for protocol, options in storage.items():
+            try:
+                check_options(protocol, options)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+        return storage
 
     @classmethod
     def settings_customise_sources(
@@ -482,7 +518,7 @@ def _explained(error: ValidationError, known: list[str]) -> str:
         elif keys := _keys_at(where[:-1]):
             message += f"; expected one of {', '.join(keys)}"
     elif first["type"] != "value_error" and where[-1:] not in SECRETS:
-        message += f"; found {first['input']!r}"
+        message += f"; found {redacted(repr(first['input']))}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return f"{place}: {message}{more}" if place else f"{message}{more}"
 

@@ -1,6 +1,5 @@
 """nightly: ingest, check, train, evaluate, gate, publish, score. Safe to run twice; goes on where it broke off."""
 
-import glob
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from pipelines.evaluation.judged import Bench, Judged, judge_artifact, judge_mod
 from pipelines.evaluation.per_user import PerUserWriter
 from pipelines.ingest import Source, clean_files, clean_source, described, log_of, source_files, windows_of
 from pipelines.journal import Journal
+from pipelines.paths import digests, local_paths
 from pipelines.score import DONE, score
 from pipelines.telling import tell
 from pipelines.telling.record import NightRecord
@@ -145,10 +145,9 @@ def _clean_once(config: RunConfig, journal: Journal) -> Source:
     """What a source holds is only known by reading it: of a database with `since`, what is new; of files, their digests."""
     read = journal.stage("read", {}, lambda: asdict(source_files(config)), lambda _: False)
     path = log_of(config)
-    files = [Path(name) for pattern in read["paths"] for name in sorted(glob.glob(pattern))]
     where = {"url", "query", "table", "path", "event_id", "since", "since_overlap"}
     inputs = {
-        "files": {str(file): file_digest(file) for file in files if file.is_file()},
+        "files": digests(config, read["paths"]),
         "log": config.log.model_dump(mode="json", exclude=where),
     }
 
@@ -314,6 +313,9 @@ def publish(
 def deliver(config: RunConfig, version: str, journal: Journal) -> Path:
     """The lists of all users."""
     inputs = {"version": version, "score": config.score.model_dump(mode="json")}
+    if config.score.exclude is not None:
+        local_paths(config, config.score.exclude)  # fetched, where it is of a store
+        inputs["excluded"] = digests(config, config.score.exclude)
     done = journal.stage(
         "score", inputs, lambda: score(config, version).as_json(), lambda r: (Path(r["folder"]) / DONE).is_file()
     )

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipelines.columns import id_array
-from pipelines.config import RunConfig, ScoreSection
+from pipelines.config import RunConfig
+from pipelines.paths import local_paths, naming_objects
 from recsys_ae import log
 from recsys_ae.artifact import Artifact
 from recsys_ae.ids import Id, IdMap, parse_id
@@ -58,7 +59,7 @@ def score(config: RunConfig, version: str | None = None, told: Told | None = Non
     registry, section = Registry(config.registry.path), config.score
     artifact, stored = registry.load(version)
     name = registry.show(version)["version"]
-    excluded = excluded_items(section, artifact.items)
+    excluded = excluded_items(config, artifact.items)
     facts = {
         "version": name,
         "k": section.k,
@@ -102,13 +103,14 @@ def _point(path: Path, folder: Path, facts: dict[str, Any]) -> None:
             shutil.rmtree(old)
 
 
-def excluded_items(section: ScoreSection, items: IdMap) -> NDArray[np.int64]:
+def excluded_items(config: RunConfig, items: IdMap) -> NDArray[np.int64]:
     """Columns of the items that nobody is to be shown; ids that the model does not have cannot be shown anyway."""
-    if section.exclude is None:
+    if config.score.exclude is None:
         return np.empty(0, np.int64)
-    found: list[Id] = [
-        parse_id(row["id"], items.kind) for row in log.read_columns(section.exclude, {"id": "item_id"}) if row["id"] is not None
-    ]
+    paths = local_paths(config, config.score.exclude)
+    with naming_objects(config):
+        rows = log.read_columns(paths, {"id": "item_id"})
+        found: list[Id] = [parse_id(row["id"], items.kind) for row in rows if row["id"] is not None]
     columns = np.unique(items.positions(found))
     return columns[columns >= 0]
 

@@ -370,7 +370,11 @@ def test_a_failing_night_is_told_and_failing_to_tell_changes_nothing(
     assert lines[0].startswith("not told to textfile: ") and "nowhere" in lines[0]
     assert lines[1].startswith("not told to mlflow: ") and "pip install 'recsys-ae[mlflow]'" in lines[1]
     assert lines[2] == "not told to webhook: answered 500; expected 2xx"
-    assert lines[3].startswith("recsys-ae: failed at stage ingest, after ") and lines[-1].startswith("error: ") and "missing" in lines[-1]
+    assert (
+        lines[3].startswith("recsys-ae: failed at stage ingest, after ")
+        and lines[-1].startswith("error: ")
+        and "missing" in lines[-1]
+    )
     log = (tmp_path / "runs/nightly/log.jsonl").read_text()
     untold = [event for event in map(json.loads, log.splitlines()) if event["event"] == "untold"]
     assert [event["sink"] for event in untold] == ["textfile", "mlflow", "webhook"]
