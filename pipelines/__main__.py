@@ -180,7 +180,7 @@ def score(
     version: Annotated[str | None, typer.Option(help="A version of the registry; current without.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The k best items of every stored user -> Parquet: user_id, rank, item_id, score. Goes on where it broke off."""
+    """The k best items of every stored user -> Parquet, and a database's table: user_id, rank, item_id, score. Resumable."""
     from pipelines.config import load_config
     from pipelines.score import score as run
 
@@ -194,6 +194,9 @@ def score(
     there = f", {done.resumed} of {done.parts} parts were there already" if done.resumed else ""
     out.print(f"{done.rows:,} rows for {done.users:,} users by {done.version}{there}", highlight=False, soft_wrap=True)
     out.print(f"written to {done.folder}", markup=False, highlight=False, soft_wrap=True)
+    if done.table:
+        how = "has them already" if done.table.reused else "has them now"
+        out.print(f"table {done.table.name} {how}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

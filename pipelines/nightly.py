@@ -17,7 +17,7 @@ from pipelines.evaluation.judged import Bench, Judged, judge_artifact, judge_mod
 from pipelines.evaluation.per_user import PerUserWriter
 from pipelines.ingest import split_windows
 from pipelines.journal import Journal
-from pipelines.score import DONE, score
+from pipelines.score import delivered, score
 from pipelines.train import Report, artifact_of, fit, refit
 from recsys_ae.artifact import Artifact
 from recsys_ae.errors import ConfigError, GateError
@@ -251,10 +251,13 @@ def publish(config: RunConfig, best: Candidate, split: Split, verdict: gate.Verd
 
 
 def deliver(config: RunConfig, version: str, journal: Journal) -> Path:
-    """The lists of all users."""
+    """The lists of all users, in files and in the table that is named."""
     inputs = {"version": version, "score": config.score.model_dump(mode="json")}
     done = journal.stage(
-        "score", inputs, lambda: score(config, version).as_json(), lambda r: (Path(r["folder"]) / DONE).is_file()
+        "score",
+        inputs,
+        lambda: score(config, version).as_json(),
+        lambda r: delivered(config.score, Path(r["folder"])),
     )
     return Path(done["folder"])
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -54,7 +55,17 @@ def extract(url: str, into: Path, *, query: str | None = None, table: str | None
 
 def shown(url: str) -> str:
     """The url without its password."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+    return re.sub(r"(password=)[^&]*", r"\1***", re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url))
+
+
+def said(url: str, error: BaseException) -> str:
+    """What a driver's error says in one line, never the password."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    line = next((line for line in lines if "ERROR:" in line or "FATAL:" in line), lines[0] if lines else type(error).__name__)
+    for secret in re.findall(r"://[^:/@]*:([^@]+)@|password=([^&]+)", url):
+        for password in filter(None, secret):
+            line = line.replace(password, "***").replace(unquote(password), "***")
+    return line
 
 
 def _short(query: str) -> str:
@@ -68,14 +79,7 @@ def _explained(url: str, query: str, errors: tuple[type[Exception], ...]) -> Ite
     try:
         yield
     except errors as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        said = next(
-            (line for line in lines if "ERROR:" in line or "FATAL:" in line), lines[0] if lines else type(error).__name__
-        )
-        password = re.search(r"://[^:/@]*:([^@]+)@", url)
-        if password:
-            said = said.replace(password[1], "***")
-        raise LogError(f"{shown(url)}: {said}; the query was {_short(query)}") from None
+        raise LogError(f"{shown(url)}: {said(url, error)}; the query was {_short(query)}") from None
 
 
 def _postgres(url: str, query: str) -> Iterator[pa.RecordBatch]:
