@@ -19,8 +19,9 @@ from pipelines.ingest import split_windows
 from pipelines.journal import Journal
 from pipelines.score import delivered, score
 from pipelines.train import Report, artifact_of, fit, refit
+from pipelines.versions import in_test
 from recsys_ae.artifact import Artifact
-from recsys_ae.errors import ConfigError, GateError
+from recsys_ae.errors import ArtifactError, ConfigError, GateError
 from recsys_ae.evaluation import evaluate
 from recsys_ae.models import MODELS
 from recsys_ae.registry import Registry, StoredUsers
@@ -42,6 +43,7 @@ class Outcome:
     stages: dict[str, bool]  # by name, whether it was done before and not again
     report: Path
     scores: Path
+    warnings: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """As the command prints it."""
@@ -53,6 +55,7 @@ class Outcome:
             "reused": [name for name, reused in self.stages.items() if reused],
             "report": str(self.report),
             "scores": str(self.scores),
+            "warnings": list(self.warnings),
         }
 
 
@@ -87,9 +90,11 @@ def nightly(config: RunConfig, force: bool = False, report: Report | None = None
         if not verdict.passed and not force:
             raise GateError(f"not published: {'; '.join(verdict.reasons)} ({report_of(config) / 'report.html'})")
         version = publish(config, best, split, verdict, force, journal)
+        warnings = tidy(config)
         scores = deliver(config, version, journal)
-        journal.end("published", version=version)
-        return Outcome(version, verdict, force and not verdict.passed, journal.reused(), report_of(config), scores)
+        journal.end("published", version=version, warnings=warnings)
+        forced = force and not verdict.passed
+        return Outcome(version, verdict, forced, journal.reused(), report_of(config), scores, tuple(warnings))
 
 
 def refuse_dishonest(config: RunConfig) -> None:
@@ -227,7 +232,7 @@ def _popularity(config: RunConfig, bench: Bench, writer: PerUserWriter | None) -
 
 
 def publish(config: RunConfig, best: Candidate, split: Split, verdict: gate.Verdict, force: bool, journal: Journal) -> str:
-    """A version of the registry, its twin beside it, made current; old ones go. What is there already is not made again."""
+    """A version of the registry, its twin beside it, made current. What is there already is not made again."""
     registry = Registry(config.registry.path)
     made_of = {
         "whole": read_sealed(best.whole / "manifest.json")["files"],
@@ -242,12 +247,23 @@ def publish(config: RunConfig, best: Candidate, split: Split, verdict: gate.Verd
             stored = StoredUsers(split.refit.users, split.refit.histories)
             version = registry.publish(artifact, best.section.key, stored, best.validation, twin)
         registry.promote(version)
-        registry.prune(config.publish.keep)
         return {"version": version}
 
     inputs = {"made_of": made_of, "registry": str(config.registry.path.resolve())}
     done = journal.stage("publish", inputs, work, lambda r: registry.current() == r["version"])
     return str(done["version"])
+
+
+def tidy(config: RunConfig) -> list[str]:
+    """Old versions go. What hinders that, or keeps traffic from the new version, is told and stops nothing."""
+    registry, told = Registry(config.registry.path), []
+    try:
+        registry.prune(config.publish.keep)
+    except ArtifactError as error:
+        told.append(f"no version was pruned: {error}")
+    if (test := in_test(registry)) is not None:
+        told.append(test)
+    return told
 
 
 def deliver(config: RunConfig, version: str, journal: Journal) -> Path:
