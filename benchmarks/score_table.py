@@ -4,7 +4,7 @@
 
 So many rows (a hundred items a user) in Parquet parts. Ours is `score_table.load` over a table that has as many rows of another
 version. Beside it COPY through psycopg from a file made before, CSV or binary, into an empty table of the same columns and key:
-which is all that a load could do if nobody read the table meanwhile. Each side is a process of its own, in turn; the peak memory
+which is what a load could do if nobody read the table meanwhile. Each side is a process of its own, in turn; the peak memory
 is that of the process above what it held after its imports. All is made in a schema of its own, dropped at the end.
 """
 
@@ -55,10 +55,10 @@ def copy(url: str, path: Path, form: str) -> None:
     """The file into an empty table."""
     import psycopg
 
-    with psycopg.connect(url) as con, con.cursor() as cursor, path.open("rb") as file:
-        with cursor.copy(f"copy {SCHEMA}.plain from stdin (format {form})") as into:
-            while data := file.read(2**20):
-                into.write(data)
+    statement = f"copy {SCHEMA}.plain from stdin (format {form})"
+    with psycopg.connect(url) as con, con.cursor() as cursor, path.open("rb") as file, cursor.copy(statement) as into:
+        while data := file.read(2**20):
+            into.write(data)
 
 
 def side(name: str, url: str, folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Lists into a table of a database: staged, then swapped in one transaction, so that a reader sees all of one version.
+"""Lists into a table of a database, swapped in one transaction, so that a reader sees all of one version.
 
 The rows are replaced, not the table: readers wait for nothing, and its owner, grants, comment, triggers and the views on it
 stay as they are (docs/decisions/013-score-table.md).
@@ -27,8 +27,8 @@ from recsys_ae.sql import POSTGRES, ROWS_AT_ONCE, said, shown
 
 ATTEMPTS, LOCK_SECONDS, PAUSE_SECONDS = 10, 5, 1.0
 """Of a swap while someone else holds the table: how often, how long each waits, and between two."""
-STAGING, META = "recsys_ae_staging", "_recsys_meta"
-"""The temporary table of one connection; beside the table of lists, what was loaded last."""
+META = "_recsys_meta"
+"""After the name of a table of lists: what was loaded last."""
 ERRORS = (adbc_driver_manager.Error, SQLAlchemyError, pa.ArrowException, OSError)
 TEXT = sa.Text().with_variant(sa.String(255), "mysql", "mariadb")  # which cannot have a key of boundless text
 
@@ -62,8 +62,7 @@ def load(url: str, table: str, parts: Sequence[Path], version: str, key: str) ->
         tables = _Tables.called(table, pq.read_schema(parts[0]))
         if _holds(database, tables, key, rows):
             return Loaded(table, rows, True)
-        _stage(database, tables, parts, version, rows)
-        _swap(database, tables, version, key, rows)
+        _replace(database, tables, parts, version, key, rows)
     return Loaded(table, rows, False)
 
 
@@ -75,11 +74,10 @@ def holds(url: str, table: str, key: str, rows: int) -> bool:
 
 @dataclass(frozen=True)
 class _Tables:
-    """lists: what readers see. meta: key, version and rows of what was loaded last. staging: rows on their way."""
+    """lists: what readers see. meta: key, version and rows of what was loaded last."""
 
     lists: sa.Table
     meta: sa.Table
-    staging: sa.Table
 
     @classmethod
     def called(cls, table: str, schema: pa.Schema | None = None) -> "_Tables":
@@ -87,32 +85,28 @@ class _Tables:
         folder, _, name = table.rpartition(".")
         place = sa.sql.quoted_name(folder, True) if folder else None
 
-        def make(name: str, *columns: Any, **more: Any) -> sa.Table:
-            return sa.Table(sa.sql.quoted_name(name, True), sa.MetaData(), *columns, **more)
+        def make(name: str, *columns: Any) -> sa.Table:
+            return sa.Table(sa.sql.quoted_name(name, True), sa.MetaData(), *columns, schema=place)
 
         def kind(name: str) -> Any:
             return sa.BigInteger() if schema is not None and pa.types.is_integer(schema.field(name).type) else TEXT
 
-        def rows() -> list[sa.Column[Any]]:
-            return [
-                sa.Column("user_id", kind("user_id"), nullable=False, autoincrement=False),
-                sa.Column("rank", sa.Integer(), nullable=False, autoincrement=False),
+        return cls(
+            make(
+                name,
+                sa.Column("user_id", kind("user_id"), primary_key=True, autoincrement=False),
+                sa.Column("rank", sa.Integer(), primary_key=True, autoincrement=False),
                 sa.Column("item_id", kind("item_id"), nullable=False),
                 sa.Column("score", sa.REAL(), nullable=False),
-            ]
-
-        version, unique = sa.Column("model_version", TEXT, nullable=False), sa.PrimaryKeyConstraint("user_id", "rank")
-        return cls(
-            make(name, *rows(), version, unique, schema=place),
+                sa.Column("model_version", TEXT, nullable=False),
+            ),
             make(
                 name + META,
                 sa.Column("key", TEXT, nullable=False),
                 sa.Column("model_version", TEXT, nullable=False),
                 sa.Column("rows", sa.BigInteger(), nullable=False),
                 sa.Column("loaded_at", sa.DateTime(timezone=True), nullable=False),
-                schema=place,
             ),
-            make(STAGING, *rows(), prefixes=["TEMPORARY"]),
         )
 
 
@@ -128,32 +122,20 @@ def _holds(database: "_Database", tables: _Tables, key: str, rows: int) -> bool:
     return noted is not None and noted[1] == rows and found == (rows, noted[0], noted[0])
 
 
-def _stage(database: "_Database", tables: _Tables, parts: Sequence[Path], version: str, rows: int) -> None:
-    """All rows into the temporary table; before, while that is empty, what the swap will do, so that a refusal comes early."""
-    with database.transaction():
-        database.run(CreateTable(tables.staging))
-        if database.has(tables.lists):
-            database.run(sa.delete(tables.lists).where(sa.false()))
-            database.run(_filling(tables, version))
-    with database.transaction():
-        database.fill(tables.staging, _batches(parts))
-        found = database.one(sa.select(sa.func.count()).select_from(tables.staging))
-    if found != (rows,):
-        raise TableError(f"table {tables.lists.name}: staged {found} rows; expected {rows}")
-
-
-def _swap(database: "_Database", tables: _Tables, version: str, key: str, rows: int) -> None:
+def _replace(database: "_Database", tables: _Tables, parts: Sequence[Path], version: str, key: str, rows: int) -> None:
     """The one transaction that readers notice. It waits for whoever changes the table; nobody who reads it waits for it."""
-    meta, now = tables.meta, sa.func.current_timestamp()
+    lists, meta, now = tables.lists, tables.meta, sa.func.current_timestamp()
     for attempt in range(1, ATTEMPTS + 1):
         try:
             with database.transaction():
-                database.alone(tables.lists)
-                for table in (tables.lists, meta):
+                database.alone(lists)
+                for table in (lists, meta):
                     if not database.has(table):
                         database.run(CreateTable(table))
-                database.run(sa.delete(tables.lists))
-                database.run(_filling(tables, version))
+                database.run(sa.delete(lists))
+                found = database.fill(lists, _batches(parts, version))
+                if found != rows:
+                    raise TableError(f"table {lists.name}: {found} rows went into it; expected {rows}")
                 database.run(sa.delete(meta))
                 database.run(sa.insert(meta).values(key=key, model_version=version, rows=rows, loaded_at=now))
             return
@@ -162,22 +144,18 @@ def _swap(database: "_Database", tables: _Tables, version: str, key: str, rows: 
                 raise
             if attempt == ATTEMPTS:
                 raise TableError(
-                    f"table {tables.lists.name}: another session locks it, {ATTEMPTS} attempts of up to {LOCK_SECONDS} s each; "
+                    f"table {lists.name}: another session locks it, {ATTEMPTS} attempts of up to {LOCK_SECONDS} s each; "
                     "what was in it stays, and the next run loads the lists"
                 ) from None
         time.sleep(PAUSE_SECONDS)
 
 
-def _filling(tables: _Tables, version: str) -> sa.Insert:
-    columns = list(tables.staging.c)
-    selected = sa.select(*columns, sa.literal(version).label("model_version"))
-    return sa.insert(tables.lists).from_select([*(column.name for column in columns), "model_version"], selected)
-
-
-def _batches(parts: Sequence[Path]) -> Iterator[pa.RecordBatch]:
+def _batches(parts: Sequence[Path], version: str) -> Iterator[pa.RecordBatch]:
+    """The rows of the parts with their version, never many at once."""
     for part in parts:
         with pq.ParquetFile(part) as file:
-            yield from file.iter_batches(ROWS_AT_ONCE)
+            for batch in file.iter_batches(ROWS_AT_ONCE):
+                yield batch.append_column("model_version", pa.repeat(pa.scalar(version), len(batch)))
 
 
 class _Database(Protocol):
@@ -195,8 +173,8 @@ class _Database(Protocol):
     def one(self, query: sa.Select[*tuple[Any, ...]]) -> tuple[Any, ...] | None:
         """The first row."""
 
-    def fill(self, table: sa.Table, batches: Iterator[pa.RecordBatch]) -> None:
-        """Rows into a temporary table."""
+    def fill(self, table: sa.Table, batches: Iterator[pa.RecordBatch]) -> int:
+        """Add rows; gives their number."""
 
     def alone(self, table: sa.Table) -> None:
         """Until the transaction ends, no other process of ours swaps this table; no lock is waited for without end."""
@@ -252,11 +230,17 @@ class _Postgres:
             row: tuple[Any, ...] | None = cursor.fetchone()
             return row
 
-    def fill(self, table: sa.Table, batches: Iterator[pa.RecordBatch]) -> None:
-        first = next(batches)
-        reader = pa.RecordBatchReader.from_batches(first.schema, chain([first], batches))
+    def fill(self, table: sa.Table, batches: Iterator[pa.RecordBatch]) -> int:
         with self._connection.cursor() as cursor:
-            cursor.adbc_ingest(table.name, reader, mode="append", temporary=True)
+            cursor.execute(self._text(sa.select(table).where(sa.false())))
+            schema = cursor.fetch_record_batch().schema
+            first = next(batches)
+            for there, here in zip(schema, first.schema, strict=True):
+                if not _takes(there.type, here.type):
+                    raise TableError(f"table {table.name}: column {there.name} is {there.type}; expected {here.type}")
+            cast = (batch.cast(schema) for batch in chain([first], batches))
+            reader = pa.RecordBatchReader.from_batches(schema, cast)
+            return int(cursor.adbc_ingest(table.name, reader, mode="append", db_schema_name=table.schema))
 
     def alone(self, table: sa.Table) -> None:
         self.run(sa.text(f"set local lock_timeout = '{LOCK_SECONDS}s'"))
@@ -271,6 +255,12 @@ class _Postgres:
     def _text(self, statement: Any) -> str:
         options = {} if isinstance(statement, CreateTable) else {"literal_binds": True}
         return str(statement.compile(dialect=self._dialect, compile_kwargs=options))
+
+
+def _takes(there: pa.DataType, here: pa.DataType) -> bool:
+    """Whether a column of a table may take our values: a binary COPY would take any eight bytes for a double or a time."""
+    kinds = (pa.types.is_string, pa.types.is_integer, pa.types.is_floating)
+    return pa.types.is_string(there) or any(kind(there) and kind(here) for kind in kinds)
 
 
 class _Alchemy:
@@ -297,9 +287,12 @@ class _Alchemy:
         row = self._connection.execute(query).first()
         return None if row is None else tuple(row)
 
-    def fill(self, table: sa.Table, batches: Iterator[pa.RecordBatch]) -> None:
+    def fill(self, table: sa.Table, batches: Iterator[pa.RecordBatch]) -> int:
+        rows = 0
         for batch in batches:
             self._connection.execute(sa.insert(table), batch.to_pylist())
+            rows += len(batch)
+        return rows
 
     def alone(self, table: sa.Table) -> None:
         if self._connection.dialect.name == "sqlite":
