@@ -36,6 +36,8 @@ from recsys_ae.preprocessing import Preprocessing
 from recsys_ae.staging import Columns
 from recsys_ae.training.run import Precision
 
+LONGEST_TABLE = 50
+"""Bytes of the name of a table of lists: PostgreSQL cuts names at 63, and the table beside it has a longer one."""
 LEAST_MEMORY = 128 * 10**6
 """Bytes that reading and cleaning a log need whatever its size: DuckDB's own buffers."""
 
@@ -353,15 +355,30 @@ class ChecksSection(Section):
     future: FutureCheck = FutureCheck()
 
 
+TABLE = r"^([^.\x00]{1,63}\.)?[^.\x00]+$"
+"""A table of a database, with or without its schema."""
+
+
 class ScoreSection(Section):
-    """Lists of all users: where, how long, users of a file, and a file of item_id that nobody is shown."""
+    """Lists of all users: where, how long, users of a file, a file of item_id that nobody is shown, and a database's table."""
 
     path: Path = Path("scores")
     k: PositiveInt = 100
     users_per_file: PositiveInt = 100_000
     exclude: Paths | None = None
+    url: SecretStr | None = None
+    table: str | None = Field(None, pattern=TABLE)
 
     _no_secret = field_validator("exclude")(without_secret)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.url is None) != (self.table is None):
+            raise ValueError("one of url and table is set; expected both, a database and its table for the lists, or neither")
+        name = (self.table or "").rpartition(".")[2]
+        if len(name.encode()) > LONGEST_TABLE:
+            raise ValueError(f"table is called {name!r}; expected at most {LONGEST_TABLE} bytes")
+        return self
 
 
 class NotifySection(Section):

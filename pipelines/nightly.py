@@ -17,12 +17,13 @@ from pipelines.evaluation.per_user import PerUserWriter
 from pipelines.ingest import Source, clean_files, clean_source, described, log_of, source_files, windows_of
 from pipelines.journal import Journal
 from pipelines.paths import digests, local_paths
-from pipelines.score import DONE, score
+from pipelines.score import delivered, score
 from pipelines.telling import tell
 from pipelines.telling.record import NightRecord
 from pipelines.train import Report, artifact_of, fit, refit
+from pipelines.versions import in_test
 from recsys_ae.artifact import Artifact
-from recsys_ae.errors import ConfigError, GateError
+from recsys_ae.errors import ArtifactError, ConfigError, GateError
 from recsys_ae.evaluation import evaluate
 from recsys_ae.log import InteractionLog
 from recsys_ae.models import MODELS
@@ -45,7 +46,7 @@ class Outcome:
     stages: dict[str, bool]  # by name, whether it was done before and not again
     report: Path
     scores: Path
-    warnings: tuple[str, ...] = ()  # of the checks of the data, those overruled included
+    warnings: tuple[str, ...] = ()  # of the checks of the data, those overruled included, and of the registry
 
     def as_json(self) -> dict[str, Any]:
         """As the command prints it."""
@@ -111,9 +112,13 @@ def nightly(
         forced = not verdict.passed or any(checks.stops(each) for each in findings)
         version = publish(config, best, split, verdict, failed, forced, journal)
         checks.accept(config, tonight, findings, home_of(config))
+        left = journal.stage("tidy", {}, lambda: {"warnings": tidy(config)}, lambda _: False)["warnings"]
+        if warn:
+            for text in left:
+                warn(text)
         scores = deliver(config, version, journal)
         journal.end("published", version=version)
-        return Outcome(version, verdict, forced, journal.reused(), report_of(config), scores, failed)
+        return Outcome(version, verdict, forced, journal.reused(), report_of(config), scores, (*failed, *left))
 
 
 def refuse_dishonest(config: RunConfig) -> None:
@@ -287,7 +292,7 @@ def publish(
     forced: bool,
     journal: Journal,
 ) -> str:
-    """A version of the registry, its twin beside it, made current; old ones go. What is there already is not made again."""
+    """A version of the registry, its twin beside it, made current. What is there already is not made again."""
     registry = Registry(config.registry.path)
     made_of = {
         "whole": read_sealed(best.whole / "manifest.json")["files"],
@@ -302,7 +307,6 @@ def publish(
             stored = StoredUsers(split.refit.users, split.refit.histories)
             version = registry.publish(artifact, best.section.key, stored, best.validation, twin)
         registry.promote(version)
-        registry.prune(config.publish.keep)
         return {"version": version}
 
     inputs = {"made_of": made_of, "registry": str(config.registry.path.resolve())}
@@ -310,14 +314,29 @@ def publish(
     return str(done["version"])
 
 
+def tidy(config: RunConfig) -> list[str]:
+    """Old versions go. What hinders that, or keeps traffic from the new version, is told and stops nothing."""
+    registry, told = Registry(config.registry.path), []
+    try:
+        registry.prune(config.publish.keep)
+    except ArtifactError as error:
+        told.append(f"no version was pruned: {error}")
+    if (test := in_test(registry)) is not None:
+        told.append(test)
+    return told
+
+
 def deliver(config: RunConfig, version: str, journal: Journal) -> Path:
-    """The lists of all users."""
+    """The lists of all users, in files and in the table that is named."""
     inputs = {"version": version, "score": config.score.model_dump(mode="json")}
     if config.score.exclude is not None:
         local_paths(config, config.score.exclude)  # fetched, where it is of a store
         inputs["excluded"] = digests(config, config.score.exclude)
     done = journal.stage(
-        "score", inputs, lambda: score(config, version).as_json(), lambda r: (Path(r["folder"]) / DONE).is_file()
+        "score",
+        inputs,
+        lambda: score(config, version).as_json(),
+        lambda r: delivered(config.score, Path(r["folder"])),
     )
     return Path(done["folder"])
 

@@ -2,9 +2,9 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,14 +12,18 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipelines.columns import id_array
-from pipelines.config import RunConfig
+from pipelines.config import RunConfig, ScoreSection
 from pipelines.paths import local_paths, naming_objects
 from recsys_ae import log
 from recsys_ae.artifact import Artifact
+from recsys_ae.errors import TableError
 from recsys_ae.ids import Id, IdMap, parse_id
 from recsys_ae.ranking import rank_top_k
 from recsys_ae.registry import Registry, StoredUsers
 from recsys_ae.sealed import content_digest, read_sealed, sync, write_sealed
+
+if TYPE_CHECKING:
+    from pipelines.score_table import Loaded
 
 POINTER, DONE = "scores.json", "_scores.json"
 """Beside the folders, for the last that was finished; in a folder, once all its parts are there (_: no part to a reader)."""
@@ -28,7 +32,7 @@ Told = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Scored:
-    """Where the lists of a version are, how many, and how many of their parts were there already."""
+    """Where the lists of a version are, how many, how many of their parts were there already, and their table."""
 
     version: str
     folder: Path
@@ -36,6 +40,7 @@ class Scored:
     rows: int
     parts: int
     resumed: int
+    table: "Loaded | None" = None
 
     def as_json(self) -> dict[str, Any]:
         """As the command prints it."""
@@ -46,6 +51,7 @@ class Scored:
             "rows": self.rows,
             "parts": self.parts,
             "resumed": self.resumed,
+            "table": self.table and self.table.as_json(),
         }
 
 
@@ -54,7 +60,8 @@ def score(config: RunConfig, version: str | None = None, told: Told | None = Non
 
     A part is written whole or not at all, and not again where it is there: the digest is that of k, parts and exclusions.
     At the end `PATH/scores.json` names the folder, so that a reader that starts there never sees half of the lists; the
-    folder that it named before stays, older ones go. `told` is called with parts done and parts in all.
+    folder that it named before stays, older ones go. Then they are loaded into `[score] table`, where one is named. `told` is
+    called with parts done and parts in all.
     """
     registry, section = Registry(config.registry.path), config.score
     artifact, stored = registry.load(version)
@@ -89,7 +96,30 @@ def score(config: RunConfig, version: str | None = None, told: Told | None = Non
     counts = {"users": done.users, "rows": rows, "parts": done.parts}
     write_sealed(folder / DONE, facts | counts)
     _point(section.path, folder, facts | counts)
-    return done
+    return replace(done, table=_load(section, done)) if section.url else done
+
+
+def _load(section: ScoreSection, done: Scored) -> "Loaded":
+    from pipelines.score_table import load  # its drivers are needed by few
+
+    assert section.url and section.table
+    parts = sorted(done.folder.glob("part-*.parquet"))
+    return load(section.url.get_secret_value(), section.table, parts, done.version, done.folder.name)
+
+
+def delivered(section: ScoreSection, folder: Path) -> bool:
+    """Whether all the lists are in the folder, and in the table where one is named. Not where the database says nothing."""
+    if not (folder / DONE).is_file():
+        return False
+    if section.url is None:
+        return True
+    from pipelines.score_table import holds
+
+    assert section.table
+    try:
+        return holds(section.url.get_secret_value(), section.table, folder.name, read_sealed(folder / DONE)["rows"])
+    except TableError:
+        return False
 
 
 def _point(path: Path, folder: Path, facts: dict[str, Any]) -> None:

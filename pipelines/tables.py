@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from pipelines.telling.record import NightRecord, duration, moment
 from pipelines.train import Report
+from recsys_ae.traffic import Traffic
 from recsys_ae.training.run import Progress as Epoch
 
 if TYPE_CHECKING:
@@ -210,6 +212,36 @@ def _line(label: str, text: str) -> list[str]:
 
 def _words(cause: str) -> str:
     return cause.replace("_", " ")
+
+
+def versions_table(rows: list[dict[str, Any]]) -> Table:
+    """A line a version; pins and shares only where there are any."""
+    shown: dict[str, Callable[[dict[str, Any]], str]] = {
+        "version": lambda row: row["version"],
+        "model": lambda row: row["model"],
+        "created": lambda row: row["created"],
+        "current": lambda row: "yes" if row["current"] else "",
+    }
+    if any(row["pinned"] for row in rows):
+        shown["pinned"] = lambda row: (row["note"] or "yes") if row["pinned"] else ""
+    if any(row["traffic"] for row in rows):
+        shown["traffic"] = lambda row: f"{row['traffic']:.4g}" if row["traffic"] else ""
+    table = Table()
+    for name in shown:
+        table.add_column(name, no_wrap=name == "version")
+    for row in rows:
+        table.add_row(*(Text(cell(row)) for cell in shown.values()))
+    return table
+
+
+def traffic_table(traffic: Traffic) -> Table:
+    """Who gets how much."""
+    table = Table(title="An A/B test is in progress", caption=Text(f"salt {traffic.salt}"), title_justify="left")
+    table.add_column("version", no_wrap=True)
+    table.add_column("share", justify="right")
+    for version, share in traffic.shares.items():
+        table.add_row(version, f"{share:.4g}")
+    return table
 
 
 def recommendation_table(title: str, items: list[dict[str, Any]]) -> Table:

@@ -13,6 +13,7 @@
     ├── GateError              tonight's model is not published, on purpose  (exit code 3)
     ├── BusyError              another process is at it  (exit code 1)
     ├── FetchError             a public data set cannot be had, or is not what was published  (exit code 1)
+    ├── TableError             a database's table cannot be written  (exit code 1)
     └── StorageError           what lies on disk is not what was written  (exit code 1)
         ├── ArtifactError      a digest, a missing file, a wrong shape
         ├── RegistryError      no such version, no current version  (exit code 2)
@@ -78,6 +79,10 @@ class BusyError(RecsysError):
 
 class FetchError(RecsysError):
     """A public data set cannot be had, or what came is not what was published."""
+
+
+class TableError(RecsysError):
+    """A table of a database cannot be written."""
 
 
 class StorageError(RecsysError):
