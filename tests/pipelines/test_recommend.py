@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.config import ItemsSection
+from pipelines.config import make_config
 from pipelines.ingest import read_items
 from pipelines.recommend import recommend
 from recsys_ae import Artifact, Histories, IdMap, Preprocessing, Registry, rank_top_k
@@ -30,5 +30,6 @@ def test_a_history_without_weights_goes_through_the_artefacts_preprocessing(tmp_
 def test_digits_that_are_no_number_are_no_crash(tmp_path: Path) -> None:
     path = tmp_path / "items.csv"
     path.write_text("id,title\n1,One\n²,Two\n--5,Five\n")
-    titles, _ = read_items(ItemsSection(path=str(path), id="id", title="title"), "integer")
+    config = make_config({"log": {"path": "x.csv"}, "items": {"path": str(path), "id": "id", "title": "title"}})
+    titles, _ = read_items(config, "integer")
     assert titles == {1: "One", "²": "Two", "--5": "Five"}
