@@ -19,10 +19,12 @@ from pipelines.ingest import split_windows
 from pipelines.journal import Journal
 from pipelines.score import DONE, score
 from pipelines.train import Report, artifact_of, fit, refit
+from pipelines.warm import held_out, origin
 from recsys_ae.artifact import Artifact
+from recsys_ae.dataset import Dataset
 from recsys_ae.errors import ConfigError, GateError
 from recsys_ae.evaluation import evaluate
-from recsys_ae.models import MODELS
+from recsys_ae.models import MODELS, Recommender
 from recsys_ae.registry import Registry, StoredUsers
 from recsys_ae.sealed import file_digest, read_sealed
 from recsys_ae.split import Split
@@ -128,7 +130,9 @@ def fingerprint(config: RunConfig) -> dict[str, Any]:
 
 def train(config: RunConfig, section: ModelSection, split: Split, journal: Journal, report: Report | None) -> Candidate:
     """Fit without the held-out users, then on all rows; both are kept until the night is over."""
+    begun = origin(config, section, split)
     inputs = {
+        "start": begun.digests,
         "data": split.refit.digest,
         "train": split.train.digest,
         "split": config.split.model_dump(mode="json"),
@@ -141,17 +145,25 @@ def train(config: RunConfig, section: ModelSection, split: Split, journal: Journ
     home = home_of(config) / "models" / section.key
 
     def work() -> dict[str, Any]:
-        fitted = fit(config, section, split, report)
+        starts = begun.starts(config, section, split)
+        fitted = fit(config, section, split, report, starts["twin"].tensors)
         validation = evaluate(fitted.model, split.validation, config.ks).as_json()
         home.parent.mkdir(parents=True, exist_ok=True)
         for left in home.parent.glob(f".{section.key}-*"):  # of a run that was killed
             shutil.rmtree(left)
         made = Path(tempfile.mkdtemp(prefix=f".{section.key}-", dir=home.parent))
-        artifact_of(config, fitted, fitted.model, validation, split.train).save(made / "twin")
-        artifact_of(config, fitted, refit(config, fitted, split, report), validation, split.refit).save(made / "whole")
+
+        def save(side: str, model: Recommender, data: Dataset) -> None:
+            artifact = artifact_of(config, fitted, model, validation, data)
+            artifact.manifest.update(held_out=held_out(config, split), warm_start=starts[side].facts)
+            artifact.save(made / side)
+
+        save("twin", fitted.model, split.train)
+        save("whole", refit(config, fitted, split, report, starts["whole"].tensors), split.refit)
         shutil.rmtree(home, ignore_errors=True)
         made.rename(home)
-        return {"validation": validation, "digest": read_sealed(home / "whole" / "manifest.json")["files"]["model.safetensors"]}
+        written = read_sealed(home / "whole" / "manifest.json")
+        return {"validation": validation, "digest": written["files"]["model.safetensors"], "warm_start": written["warm_start"]}
 
     found = journal.stage(f"train {section.key}", inputs, work, lambda _: whole(home / "twin") and whole(home / "whole"))
     return Candidate(section, home, found["validation"])
@@ -238,7 +250,8 @@ def publish(config: RunConfig, best: Candidate, split: Split, verdict: gate.Verd
         version = next((v for v in reversed(registry.versions()) if registry.manifest(v).get("made_of") == made_of), None)
         if version is None:
             artifact, twin = Artifact.load(best.whole), Artifact.load(best.twin)
-            artifact.manifest.update(made_of=made_of, gate=verdict.as_json(), forced=force and not verdict.passed)
+            facts = {"gate": verdict.as_json(), "forced": force and not verdict.passed, "replaced": registry.current()}
+            artifact.manifest.update(made_of=made_of, **facts)
             stored = StoredUsers(split.refit.users, split.refit.histories)
             version = registry.publish(artifact, best.section.key, stored, best.validation, twin)
         registry.promote(version)

@@ -153,6 +153,11 @@ class Registry:
         folder = self.path / self._resolve(version) / TWIN
         return Artifact.load(folder) if folder.is_dir() else None
 
+    def twin_manifest(self, version: str | None = None) -> dict[str, Any] | None:
+        """What is known of the making of a version's twin; None where it was published without."""
+        folder = self.path / self._resolve(version) / TWIN
+        return read_sealed(folder / "manifest.json") if folder.is_dir() else None
+
     def prune(self, keep: int) -> list[str]:
         """Remove all but the newest `keep` versions; never the current one, nor what a rollback would go back to."""
         with self._locked():
