@@ -54,7 +54,7 @@ class Fit:
             "cpu_seconds": round(self.cpu_seconds, 1),
             f"validation {METRIC}": round(max(self.record.validation), 5),
             f"validation {METRIC} after one epoch": round(self.record.validation[0], 5),
-            f"test {METRIC}": round(self.evaluation.means[METRIC].mean, 5),
+            f"test {METRIC}": round(self.evaluation.scores[METRIC].mean, 5),
             "kl": round(sum(self.record.kl_by_dimension), 2),
         }
 

@@ -91,7 +91,7 @@ def origin(config: RunConfig, section: ModelSection, split: Split) -> Origin:
     if (against := _against(about, section, split, config)) is not None:
         return Origin(reason=f"{version} {against}")
     if before["generation"] + 1 >= config.run.cold_every:
-        return Origin(reason=f"{before['generation']} in a row began warm; every {config.run.cold_every}th begins cold")
+        return Origin(reason=f"{before['generation']} in a row began warm; one of {config.run.cold_every} begins cold")
     return Origin(
         version,
         generation=before["generation"] + 1,
