@@ -220,14 +220,22 @@ def judge(
 
 
 def _twin(config: RunConfig, candidate: Candidate, bench: Bench, writer: PerUserWriter | None) -> Judged:
-    return judge_artifact(config, Artifact.load(candidate.twin), candidate.section.key, "tonight", bench, writer)
+    twin = Artifact.load(candidate.twin)
+    return _with_fit(judge_artifact(config, twin, candidate.section.key, "tonight", bench, writer), twin.manifest)
+
+
+def _with_fit(judged: Judged, manifest: dict[str, Any]) -> Judged:
+    """With what the manifest says of the fit, and of where it began."""
+    warm = manifest.get("warm_start")
+    fit = manifest["fit"] | ({"warm_start": warm} if warm else {})
+    return replace(judged, fit=fit, fit_seconds=sum(manifest.get("seconds", {}).values()))
 
 
 def _current(config: RunConfig, registry: Registry, version: str, bench: Bench, writer: PerUserWriter | None) -> Judged:
     """Its twin; of a version that was published without, the model itself, with a warning: the comparison favours it."""
     twin = registry.twin(version)
     if twin is not None:
-        return judge_artifact(config, twin, CURRENT, f"registry {version}", bench, writer)
+        return _with_fit(judge_artifact(config, twin, CURRENT, f"registry {version}", bench, writer), twin.manifest)
     return replace(judge_version(config, registry, version, bench, writer), key=CURRENT)
 
 

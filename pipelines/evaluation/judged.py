@@ -3,7 +3,7 @@
 import re
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -61,7 +61,7 @@ class Judged:
     source: str = "trained"
     config: dict[str, Any] = field(default_factory=dict)
     record: FitRecord | None = None
-    fit: dict[str, Any] | None = None  # of a saved model, what its manifest says of its fit
+    fit: dict[str, Any] | None = None  # of a night's saved twin, what its manifest says of its fit
     parameters: int | None = None
     size_bytes: int | None = None
     train_users: int = 0
@@ -144,18 +144,11 @@ def judge_artifact(
         bench.split.window,
         source=source,
         config={"name": artifact.name, **model.config.model_dump(mode="json")},
-        fit=_fit_of(artifact.manifest),
-        fit_seconds=sum(artifact.manifest.get("seconds", {}).values()),
         parameters=model.n_parameters,
         size_bytes=size_of(model),
         peak_rss_bytes=peak_rss_bytes(),
         warnings=tuple(_unknown_items(int((to_model < 0).sum()), len(to_model))),
     )
-
-
-def _fit_of(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
-    fit, warm = manifest.get("fit"), manifest.get("warm_start")
-    return fit if fit is None or warm is None else {**fit, "warm_start": warm}
 
 
 def _unknown_items(unknown: int, of: int) -> Sequence[str]:
