@@ -217,6 +217,8 @@ class RunSection(Section):
     device: str = "auto"
     precision: Precision = "auto"
     folder: Path = Path("runs")
+    warm_start: bool = False  # a night's models begin from the weights of the current version
+    cold_every: int = Field(7, ge=2)  # of so many versions of a model in a row, one begins cold
 
 
 class ModelSection(Section):

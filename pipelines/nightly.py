@@ -22,11 +22,13 @@ from pipelines.telling import tell
 from pipelines.telling.record import NightRecord
 from pipelines.train import Report, artifact_of, fit, refit
 from pipelines.versions import in_test
+from pipelines.warm import held_out, origin
 from recsys_ae.artifact import Artifact
+from recsys_ae.dataset import Dataset
 from recsys_ae.errors import ArtifactError, ConfigError, GateError
 from recsys_ae.evaluation import evaluate
 from recsys_ae.log import InteractionLog
-from recsys_ae.models import MODELS
+from recsys_ae.models import MODELS, Recommender
 from recsys_ae.registry import Registry, StoredUsers
 from recsys_ae.sealed import file_digest, read_sealed
 from recsys_ae.split import Split
@@ -185,7 +187,9 @@ def check(config: RunConfig, tonight: checks.Tonight, force: bool, journal: Jour
 
 def train(config: RunConfig, section: ModelSection, split: Split, journal: Journal, report: Report | None) -> Candidate:
     """Fit without the held-out users, then on all rows; both are kept until the night is over."""
+    begun = origin(config, section, split)
     inputs = {
+        "start": begun.digests,
         "data": split.refit.digest,
         "train": split.train.digest,
         "split": config.split.model_dump(mode="json"),
@@ -198,17 +202,25 @@ def train(config: RunConfig, section: ModelSection, split: Split, journal: Journ
     home = home_of(config) / "models" / section.key
 
     def work() -> dict[str, Any]:
-        fitted = fit(config, section, split, report)
+        starts = begun.starts(config, section, split)
+        fitted = fit(config, section, split, report, starts["twin"].tensors)
         validation = evaluate(fitted.model, split.validation, config.ks).as_json()
         home.parent.mkdir(parents=True, exist_ok=True)
         for left in home.parent.glob(f".{section.key}-*"):  # of a run that was killed
             shutil.rmtree(left)
         made = Path(tempfile.mkdtemp(prefix=f".{section.key}-", dir=home.parent))
-        artifact_of(config, fitted, fitted.model, validation, split.train).save(made / "twin")
-        artifact_of(config, fitted, refit(config, fitted, split, report), validation, split.refit).save(made / "whole")
+
+        def save(side: str, model: Recommender, data: Dataset) -> None:
+            artifact = artifact_of(config, fitted, model, validation, data)
+            artifact.manifest.update(held_out=held_out(config, split), warm_start=starts[side].facts)
+            artifact.save(made / side)
+
+        save("twin", fitted.model, split.train)
+        save("whole", refit(config, fitted, split, report, starts["whole"].tensors), split.refit)
         shutil.rmtree(home, ignore_errors=True)
         made.rename(home)
-        return {"validation": validation, "digest": read_sealed(home / "whole" / "manifest.json")["files"]["model.safetensors"]}
+        written = read_sealed(home / "whole" / "manifest.json")
+        return {"validation": validation, "digest": written["files"]["model.safetensors"], "warm_start": written["warm_start"]}
 
     found = journal.stage(f"train {section.key}", inputs, work, lambda _: whole(home / "twin") and whole(home / "whole"))
     return Candidate(section, home, found["validation"])
@@ -265,14 +277,22 @@ def judge(
 
 
 def _twin(config: RunConfig, candidate: Candidate, bench: Bench, writer: PerUserWriter | None) -> Judged:
-    return judge_artifact(config, Artifact.load(candidate.twin), candidate.section.key, "tonight", bench, writer)
+    twin = Artifact.load(candidate.twin)
+    return _with_fit(judge_artifact(config, twin, candidate.section.key, "tonight", bench, writer), twin.manifest)
+
+
+def _with_fit(judged: Judged, manifest: dict[str, Any]) -> Judged:
+    """With what the manifest says of the fit, and of where it began."""
+    warm = manifest.get("warm_start")
+    fit = manifest["fit"] | ({"warm_start": warm} if warm else {})
+    return replace(judged, fit=fit, fit_seconds=sum(manifest.get("seconds", {}).values()))
 
 
 def _current(config: RunConfig, registry: Registry, version: str, bench: Bench, writer: PerUserWriter | None) -> Judged:
     """Its twin; of a version that was published without, the model itself, with a warning: the comparison favours it."""
     twin = registry.twin(version)
     if twin is not None:
-        return judge_artifact(config, twin, CURRENT, f"registry {version}", bench, writer)
+        return _with_fit(judge_artifact(config, twin, CURRENT, f"registry {version}", bench, writer), twin.manifest)
     return replace(judge_version(config, registry, version, bench, writer), key=CURRENT)
 
 
@@ -303,7 +323,8 @@ def publish(
         version = next((v for v in reversed(registry.versions()) if registry.manifest(v).get("made_of") == made_of), None)
         if version is None:
             artifact, twin = Artifact.load(best.whole), Artifact.load(best.twin)
-            artifact.manifest.update(made_of=made_of, gate=verdict.as_json(), failed_checks=list(failed), forced=forced)
+            facts = {"gate": verdict.as_json(), "failed_checks": list(failed), "forced": forced, "replaced": registry.current()}
+            artifact.manifest.update(made_of=made_of, **facts)
             stored = StoredUsers(split.refit.users, split.refit.histories)
             version = registry.publish(artifact, best.section.key, stored, best.validation, twin)
         registry.promote(version)

@@ -3,10 +3,12 @@
 import hashlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from pipelines.config import ModelSection, RunConfig
 from pipelines.ingest import split_dataset
@@ -21,6 +23,9 @@ from recsys_ae.training.run import FitRecord, Progress, RunContext
 
 Report = Callable[[str, Progress], None]
 """Called with the model's key after every epoch."""
+
+Initial = Mapping[str, Tensor]
+"""Tensors to start from, over the items of what is fitted."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +72,20 @@ def choose_current(config: RunConfig, published: list[Published], promote: bool)
     return [replace(p, current=p.version == current) for p in published]
 
 
-def fit(config: RunConfig, section: ModelSection, split: Split, report: Report | None = None) -> Fitted:
-    """Fit on the training part; the best epoch on the validation users is kept."""
+def fit(
+    config: RunConfig, section: ModelSection, split: Split, report: Report | None = None, initial: Initial | None = None
+) -> Fitted:
+    """Fit on the training part, from `initial` where given; the best epoch on the validation users is kept."""
     model = MODELS[section.name](section.config, len(split.train.items))
-    return _fitted(config, section, model, split.train, split.validation, split.window, None, report)
+    return _fitted(config, section, model, split.train, split.validation, split.window, None, report, initial)
 
 
-def refit(config: RunConfig, fitted: Fitted, split: Split, report: Report | None = None) -> Recommender:
+def refit(
+    config: RunConfig, fitted: Fitted, split: Split, report: Report | None = None, initial: Initial | None = None
+) -> Recommender:
     """The same model on all rows for the number of epochs found, with the schedules of the full run."""
     model = MODELS[fitted.section.name](fitted.section.config, len(split.refit.items))
-    return _fitted(config, fitted.section, model, split.refit, None, split.window, fitted.record, report).model
+    return _fitted(config, fitted.section, model, split.refit, None, split.window, fitted.record, report, initial).model
 
 
 def _fitted(
@@ -88,6 +97,7 @@ def _fitted(
     window: Window | None,
     found: FitRecord | None,
     report: Report | None,
+    initial: Initial | None,
 ) -> Fitted:
     folder = checkpoint_folder(config, section, "refit" if validation is None else "fit", window)
     context = RunContext(
@@ -97,6 +107,7 @@ def _fitted(
         progress=(lambda p: report(section.key, p)) if report else None,
         checkpoint_folder=folder,
         stop_after=found.best_epoch or None if found else None,
+        initial=initial,
         found=found,
         metric=config.publish.metric,
     )
@@ -134,6 +145,7 @@ def artifact_of(config: RunConfig, fitted: Fitted, model: Recommender, metrics: 
         "split": config.split.kind,
         "metrics": metrics,
         "fit": fitted.record.summary(),
+        "seconds": fitted.record.seconds,
         "precision": fitted.record.precision,
         "environment": environment(),
     }

@@ -167,6 +167,11 @@ class Registry:
             check_digest(folder / name, files[name])
         return Artifact.load(folder / TWIN) if (folder / TWIN).is_dir() else None
 
+    def twin_manifest(self, version: str | None = None) -> dict[str, Any] | None:
+        """What is known of the making of a version's twin; None where it was published without."""
+        folder = self.path / self._resolve(version) / TWIN
+        return read_sealed(folder / "manifest.json") if folder.is_dir() else None
+
     def prune(self, keep: int) -> list[str]:
         """Remove all but the newest `keep` versions; never the current one, what a rollback would go back to, one that is
         pinned or one with a share of the traffic. Raises ArtifactError, and removes nothing, where one cannot be told.

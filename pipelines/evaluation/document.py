@@ -124,8 +124,8 @@ def _entry(
         "source": last.source,
         "warnings": _warnings(windows),
     }
-    if last.record is not None:
-        entry["fit"] = last.record.summary()
+    if (fit := last.fit if last.record is None else last.record.summary()) is not None:
+        entry["fit"] = fit
     if len(windows) > 1:
         entry["windows"] = [
             {
@@ -269,14 +269,14 @@ def _map(
 
 
 def cost(windows: Sequence[Judged], found: Evaluation) -> dict[str, Any]:
-    """What fitting and scoring took; of a model that was not fitted here, scoring alone."""
+    """What fitting and scoring took; of a model that was not fitted here, scoring, and what its manifest says of fitting."""
     scoring = {
         "score_users_per_second": found.users / max(found.score_seconds, 1e-9),
         "peak_rss_bytes": windows[-1].peak_rss_bytes,
     }
     fitted = [(judged, judged.record) for judged in windows if judged.record is not None]
     if not fitted:
-        return scoring
+        return scoring | ({"fit_seconds": windows[-1].fit_seconds} if windows[-1].fit_seconds else {})
     training = sum(record.seconds.get("training", judged.fit_seconds) for judged, record in fitted)
     fits = [(judged.train_users, fit) for judged, record in fitted for fit in record.members or [record]]
     trained = sum(users * max(fit.epochs, 1) for users, fit in fits)

@@ -61,6 +61,7 @@ class Judged:
     source: str = "trained"
     config: dict[str, Any] = field(default_factory=dict)
     record: FitRecord | None = None
+    fit: dict[str, Any] | None = None  # of a night's saved twin, what its manifest says of its fit
     parameters: int | None = None
     size_bytes: int | None = None
     train_users: int = 0

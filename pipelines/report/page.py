@@ -17,6 +17,18 @@ SHOWN_ITEMS = 25
 """Items of a history or list of a worst user."""
 SHOWN_USERS = 12
 """Worst users of a model."""
+TRAINING = (
+    "best epoch",
+    "epochs run",
+    "begun",
+    "best epoch, last cold fit",
+    "epochs run, last cold fit",
+    "time, last cold fit",
+    "beta",
+    "batch size",
+    "active dimensions",
+)
+"""Columns of the table of fits."""
 
 
 def page(document: Document, metric: str, sections: Mapping[str, Sequence[Picture]]) -> str:
@@ -138,17 +150,23 @@ def _fits(document: Document, order: Sequence[str]) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for key in order:
         fit = document["models"][key].get("fit") or {}
+        warm = fit.get("warm_start") or {}
+        cold = warm.get("last_cold") or {}
         kl = fit.get("kl_by_dimension") or []
         active = f"{sum(value > ACTIVE for value in kl)} of {len(kl)}" if kl else ""
         cells = [
             (words.count(fit.get("best_epoch") or None), fit.get("best_epoch")),
             (words.count(fit.get("epochs") or None), fit.get("epochs")),
+            (words.begun(warm), warm.get("generation")),
+            (words.count(cold.get("best_epoch")), cold.get("best_epoch")),
+            (words.count(cold.get("epochs")), cold.get("epochs")),
+            (words.duration(cold.get("seconds")), cold.get("seconds")),
             ("" if fit.get("beta") is None else f"{fit['beta']:.4g}", fit.get("beta")),
             (words.count(fit.get("batch_size")), fit.get("batch_size")),
             (active, sum(value > ACTIVE for value in kl) if kl else None),
         ]
         rows.append({"key": key, "cells": [{"value": value, "sort": sort, "interval": ""} for value, sort in cells]})
-    heads = [{"name": name} for name in ("best epoch", "epochs run", "beta", "batch size", "active dimensions")]
+    heads = [{"name": name} for name in TRAINING]
     return findings.without_empty({"columns": heads, "rows": [row for row in rows if any(c["value"] for c in row["cells"])]})
 
 

@@ -121,6 +121,15 @@ def cause(name: str) -> str:
     return plain(name).replace("_", " ")
 
 
+def begun(warm: dict[str, Any]) -> str:
+    """Where a fit began: `warm from VERSION, 2 in a row`, or `cold: why`; nothing where no warm start was asked for."""
+    if not warm:
+        return ""
+    if warm.get("version") is None:
+        return f"cold: {plain(warm.get('reason'))}"
+    return f"warm from {plain(warm['version'])}, {count(warm.get('generation'))} in a row"
+
+
 def settings(config: dict[str, Any]) -> str:
     """A model's settings as `key=value`."""
     said = (

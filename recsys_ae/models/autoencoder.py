@@ -1,7 +1,7 @@
 """What the autoencoders share: sparse first layer, dense layers, fit through the one loop."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self, TypeAlias, cast
 
 import torch
@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from recsys_ae.errors import WidthError
 from recsys_ae.evaluation import mean_metric
 from recsys_ae.histories import Histories, Holdout
 from recsys_ae.models.base import Latent, LatentRecommender, ModelConfig
@@ -122,7 +123,7 @@ class Autoencoder(LatentRecommender):
         device = resolve_device(run.device)
         generator = Generator(device).manual_seed(run.seed)
         self._tensors = {}  # a fit that fails leaves no model behind
-        parameters = self._initial(generator) if run.initial is None else self._copied(run.initial, device)
+        parameters = self.initial(generator) if run.initial is None else self._copied(run.initial, device)
 
         def validate(parameters: dict[str, Tensor]) -> float:
             judged = type(self)(self.config, self.n_items).restore(self._finished(parameters))
@@ -154,7 +155,7 @@ class Autoencoder(LatentRecommender):
             parts.append(digest_of(run.initial))
         return " ".join(parts)
 
-    def _initial(self, generator: Generator) -> dict[str, Tensor]:
+    def initial(self, generator: Generator) -> dict[str, Tensor]:
         """Glorot normal weights and small normal biases, as the reference implementation of Liang et al. has them."""
         device = generator.device
         tensors = {}
@@ -163,9 +164,13 @@ class Autoencoder(LatentRecommender):
             tensors[name] = std * torch.randn(shape, generator=generator, device=device)
         return tensors
 
-    def _copied(self, tensors: object, device: torch.device) -> dict[str, Tensor]:
-        fresh = type(self)(self.config, self.n_items).restore(cast(dict[str, Tensor], tensors))
-        return {name: t.detach().to(device, copy=True) for name, t in fresh.tensors().items()}
+    def _copied(self, tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+        """What a warm fit begins with. Raises WidthError, which names both shapes, where a tensor is not this model's."""
+        given = type(self)(self.config, self.n_items).restore(tensors).tensors()
+        for name, shape in self._shapes().items():
+            if given[name].shape != shape:
+                raise WidthError(f"tensor {name} to start from is {tuple(given[name].shape)}; the model's is {shape}")
+        return {name: t.detach().to(device, torch.float32, copy=True) for name, t in given.items()}
 
     def _activate(self, x: Tensor) -> Tensor:
         return cast(Tensor, ACTIVATIONS[self.config.activation](x))

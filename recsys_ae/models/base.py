@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
+from torch import Generator, Tensor
 
 from recsys_ae.errors import NotFittedError, WidthError
 from recsys_ae.histories import Histories, Holdout
@@ -83,6 +83,13 @@ class Recommender(ABC):
                 raise WidthError(f"tensor {name} has {tensors[name].shape[axis]} items; the model has {self.n_items}")
         self._tensors = dict(tensors)
         return self
+
+    def initial(self, generator: Generator) -> dict[str, Tensor]:
+        """What a cold fit begins with, drawn anew, by the names of `tensors`: all that RunContext.initial can replace.
+
+        Empty for a model that is solved, counted or fitted elsewhere; its `fit` takes no notice of RunContext.initial.
+        """
+        return {}
 
     @property
     def device(self) -> torch.device:
@@ -161,7 +168,7 @@ class LatentRecommender(FactorRecommender):
     def head(self) -> tuple[Tensor, Tensor]:
         """The last layer: item rows W (I, H) and bias b (I,)."""
 
-    def sample(self, histories: Histories, generator: torch.Generator) -> Tensor:
+    def sample(self, histories: Histories, generator: Generator) -> Tensor:
         """A draw of the scores (B, I) from the code's distribution; `score` itself never draws."""
         self._require_fitted()
         self._require_width(histories)

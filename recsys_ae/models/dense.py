@@ -45,8 +45,8 @@ class DenselyConnected(VariationalAutoencoder):
         }
         return super()._shapes() | norms
 
-    def _initial(self, generator: Generator) -> dict[str, Tensor]:
-        tensors = super()._initial(generator)
+    def initial(self, generator: Generator) -> dict[str, Tensor]:
+        tensors = super().initial(generator)
         for j in range(len(self.config.hidden)):
             tensors[f"encoder.norm.{j}.weight"] += 1
         return tensors

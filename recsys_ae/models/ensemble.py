@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torch import Tensor
+from torch import Generator, Tensor
 
 from recsys_ae.evaluation import parse_metric
 from recsys_ae.histories import Histories, Holdout
@@ -123,6 +123,13 @@ class Ensemble(Recommender):
         for number, member in enumerate(self._members):
             member.restore(_of_member(number, tensors))
         return self
+
+    def initial(self, generator: Generator) -> dict[str, Tensor]:
+        return {
+            f"members.{n}.{name}": tensor
+            for n, member in enumerate(self._members)
+            for name, tensor in member.initial(generator).items()
+        }
 
     def layout(self) -> dict[str, int | None]:
         members = {

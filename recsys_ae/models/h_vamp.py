@@ -68,10 +68,10 @@ class HVamp(VariationalAutoencoder):
             shapes[f"{self._last}.weight"] = (self.n_items, decoder[-1])
         return shapes | {"pseudo": (self.config.pseudo_inputs, 2 * hidden[0])}
 
-    def _initial(self, generator: Generator) -> dict[str, Tensor]:
+    def initial(self, generator: Generator) -> dict[str, Tensor]:
         """As the parent's but for the first layer: of Glorot size it makes of a row of length 1 what the codes' noise drowns,
         the more so behind gates that begin half shut."""
-        tensors = super()._initial(generator)
+        tensors = super().initial(generator)
         for name in ("encoder.0.weight", "pseudo"):
             tensors[name] *= FIRST_DEVIATION / (2 / sum(tensors[name].shape)) ** 0.5
         return tensors

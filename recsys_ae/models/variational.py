@@ -38,9 +38,9 @@ class VariationalAutoencoder(Autoencoder):
     def _code_width(self) -> int:
         return 2 * self.config.latent
 
-    def _initial(self, generator: Generator) -> dict[str, Tensor]:
+    def initial(self, generator: Generator) -> dict[str, Tensor]:
         """As the parent's, with codes that begin nearly certain: noise of variance 1 would drown the small first means."""
-        tensors = super()._initial(generator)
+        tensors = super().initial(generator)
         for name in self._variances:
             tensors[name][-self.config.latent :] += FIRST_LOG_VARIANCE
         return tensors

@@ -28,7 +28,7 @@ from recsys_ae.training.run import FitRecord, Progress, RunContext
 STEPS_PER_EPOCH = 50  # at least, with batch_size = "auto"
 LARGEST_BATCH = 500
 GATHERED = 16  # batches whose entries are put in order at once; all of an epoch would be the data a second time
-LEAST_STEPS = 500  # early stopping waits for so many
+LEAST_STEPS = 500  # early stopping of a cold fit waits for so many
 
 
 class TrainingSettings(Protocol):
@@ -49,7 +49,7 @@ class TrainingSettings(Protocol):
 
 
 Objective = Callable[[dict[str, Tensor], Bags, float, Generator], Tensor]
-"""(parameters, batch, share of all steps done, generator) -> scalar loss."""
+"""(parameters, batch, share of all steps done, 1 in a warm fit, generator) -> scalar loss."""
 
 Passes = Callable[[dict[str, Tensor]], Sequence[Objective]]
 """parameters at the beginning of an epoch -> the objectives of its walks over all rows, in order, as many in every epoch.
@@ -110,6 +110,8 @@ def train(
     batch_size = automatic_batch_size(len(users)) if settings.batch_size == "auto" else settings.batch_size
     n_passes = len(passes(parameters))
     total_steps = max(1, settings.epochs * n_passes * math.ceil(len(users) / batch_size))
+    cold = run.initial is None  # what an earlier fit has left is annealed, and past the slow beginning
+    least_steps = LEAST_STEPS if cold else 0
     last_epoch = settings.epochs if run.stop_after is None else min(settings.epochs, run.stop_after)
 
     for tensor in parameters.values():
@@ -128,7 +130,7 @@ def train(
             state.precision = str(dtype).removeprefix("torch.")
 
     try:
-        while state.epoch < last_epoch and not _exhausted(state, settings.patience, validate is not None):
+        while state.epoch < last_epoch and not (validate and _exhausted(state, settings.patience, least_steps)):
             with state.timed("training"):
                 loss_sum = torch.zeros((), device=device)
                 for objective, bags in _batches(data, users, batch_size, passes(parameters), optimiser, generator):
@@ -136,7 +138,7 @@ def train(
                     for group in optimiser.param_groups:
                         group["lr"] = settings.learning_rate * _learning_rate_factor(settings.schedule, share)
                     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-                        loss = objective(parameters, bags, share, generator)
+                        loss = objective(parameters, bags, share if cold else 1.0, generator)
                     optimiser.zero_grad(set_to_none=False)
                     loss.backward()  # type: ignore[no-untyped-call]
                     optimiser.step()
@@ -197,8 +199,8 @@ def _batches(
                 yield objective, bags
 
 
-def _exhausted(state: _State, patience: int, validated: bool) -> bool:
-    return validated and state.epoch - state.best_epoch >= patience and state.step >= LEAST_STEPS
+def _exhausted(state: _State, patience: int, least_steps: int) -> bool:
+    return state.epoch - state.best_epoch >= patience and state.step >= least_steps
 
 
 def _learning_rate_factor(schedule: Literal["constant", "cosine"], share: float) -> float:

@@ -28,7 +28,8 @@ class RunContext:
     seed: of the one generator that a fit draws from; the global one is never touched. stop_after: end after that many
     epochs, with the schedules of the full run: how a refit repeats what early stopping found. found: the record of the fit that
     a refit repeats, for what else was chosen there. checkpoint_folder: written after every epoch, resumed from if it holds the
-    same run. initial: tensors of an earlier fit to start from. metric: what is chosen by on the validation users.
+    same run. initial: tensors of an earlier fit to start from, over the items of today (`warm_start`); annealing is over then,
+    moments and learning rate begin anew. metric: what is chosen by on the validation users.
     """
 
     seed: int = 0

@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from recsys_ae import MODELS, Artifact, Histories, Holdout, IdMap, Preprocessing, rank_top_k, similar_items
+from recsys_ae import MODELS, Artifact, FitRecord, Histories, Holdout, IdMap, Preprocessing, rank_top_k, similar_items
 from recsys_ae.errors import NotFittedError, WidthError
 from recsys_ae.items import ItemMetadata
 from recsys_ae.models import LatentRecommender, Recommender
 from tests.worlds import N_ITEMS, N_USERS, checkerboard, cpu, fitted, ragged, small_config, tastes
+from tests.worlds import holdout as more_users
 
 # Models that cannot find the one right item of a checkerboard, and why.
 NOT_PERSONAL = {"popularity": "it gives everyone the same scores, and on a checkerboard all items are equally popular"}
@@ -329,6 +331,71 @@ def test_sample_draws_from_its_own_generator_alone(name: str) -> None:
     one, same, other = (model.sample(few(), torch.Generator().manual_seed(s)) for s in (1, 1, 2))
     assert torch.equal(one, same)
     assert torch.equal(one, other) == (model.encode(few()).log_variance is None)
+
+
+# --- warm starts ---------------------------------------------------------------------------------------------------------
+
+
+def _begins(name: str) -> dict[str, torch.Tensor]:
+    return MODELS[name](small_config(name), N_ITEMS).initial(torch.Generator().manual_seed(0))
+
+
+STEP_BY_STEP = [name for name in MODELS if _begins(name)]
+step_by_step = pytest.mark.parametrize("name", STEP_BY_STEP)
+
+
+def _validation(name: str, record: FitRecord) -> list[float]:
+    """By epoch; of an ensemble, that of its one member that has epochs."""
+    return next(one.validation for one in (record.members or [record]) if one.validation)
+
+
+def test_every_model_that_stops_early_starts_warm() -> None:
+    assert set(STEP_BY_STEP) == {name for name in MODELS if "patience" in MODELS[name].Config.model_fields} | {"ensemble"}
+
+
+@step_by_step
+def test_what_training_begins_with_is_what_it_ends_with(name: str) -> None:
+    shapes = {key: tensor.shape for key, tensor in small(name).tensors().items()}
+    assert all(shapes[key] == tensor.shape for key, tensor in _begins(name).items())
+
+
+@step_by_step
+def test_a_warm_fit_is_better_at_its_first_epoch_than_a_cold_one(name: str) -> None:
+    # Twenty quick epochs, then a slow one, which does not bring a cold fit far.
+    quick, slow = {"epochs": 20, "learning_rate": 0.01}, {"learning_rate": 1e-4}
+    if name == "ensemble":
+        quick, slow = ({"members": [{"name": "mult_dae", "latent": 8, "batch_size": 10} | pace]} for pace in (quick, slow))
+    train, validation, run = tastes(200), more_users(300), cpu(metric="ndcg@10")
+    before = fitted(name, train, **quick).tensors()
+    kept = {key: tensor.clone() for key, tensor in before.items()}
+    model = MODELS[name](small_config(name, **slow), N_ITEMS)
+    cold = model.fit(train, validation=validation, run=replace(run, stop_after=1))
+    warm = model.fit(train, validation=validation, run=replace(run, stop_after=1, initial=before))
+    assert _validation(name, warm)[0] > _validation(name, cold)[0]
+    _assert_same(before, kept)
+    again = MODELS[name](small_config(name, **slow), N_ITEMS)
+    assert again.fit(train, validation=validation, run=replace(run, stop_after=1, initial=kept)).summary() == warm.summary()
+    _assert_same(again.tensors(), model.tensors())
+
+
+@step_by_step
+def test_tensors_of_another_catalogue_or_width_to_start_from_are_refused(name: str) -> None:
+    model = MODELS[name](small_config(name), N_ITEMS)
+    begins = {key: tensor for key, tensor in small(name).tensors().items() if key in _begins(name)}
+    key = next(key for key, axis in model.layout().items() if axis == 0 and key in begins and begins[key].ndim == 2)
+    for wrong, said in (
+        (begins[key][:-1], rf"{N_ITEMS - 1} .*{N_ITEMS}"),
+        (begins[key][:, :-1], f"{begins[key].shape[1] - 1}"),
+    ):
+        with pytest.raises(WidthError, match=said):
+            model.fit(tastes(), validation=None, run=cpu(initial=begins | {key: wrong}))
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in STEP_BY_STEP])
+def test_a_model_that_is_learnt_in_one_go_takes_no_notice_of_what_to_start_from(name: str) -> None:
+    model = MODELS[name](small_config(name), N_ITEMS)
+    model.fit(tastes(), validation=None, run=cpu(initial={"stranger": torch.zeros(1)}))
+    _assert_same(model.tensors(), small(name).tensors())
 
 
 # --- save and load -------------------------------------------------------------------------------------------------------

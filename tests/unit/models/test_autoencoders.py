@@ -62,7 +62,7 @@ def test_tied_item_rows_are_stored_once(name: str) -> None:
 def test_the_dropped_target_is_the_likelihood_of_what_was_hidden_among_what_was_not_shown() -> None:
     """Against a dense loop over rows; and no gradient reaches an item that was shown."""
     model = MultDAE(MultDAEConfig(latent=7, dropout=0.4), N_ITEMS)
-    p = {name: t.requires_grad_() for name, t in model._initial(torch.Generator().manual_seed(1)).items()}
+    p = {name: t.requires_grad_() for name, t in model.initial(torch.Generator().manual_seed(1)).items()}
     bags = DeviceHistories(tastes(), CPU).whole()
     loss = model._objective(p, bags, 0.5, torch.Generator().manual_seed(2))
     kept = bags.kept(0.4, torch.Generator().manual_seed(2))
@@ -83,7 +83,7 @@ def test_the_objective_is_the_pointwise_loss_of_the_whole_row(name: str, loss: s
     chosen = {"loss": loss} if loss else {}
     model = MODELS[name](small_config(name, target="all", tied=True, dropout=0.4, **chosen), N_ITEMS)
     assert isinstance(model, Autoencoder)
-    p = model._initial(torch.Generator().manual_seed(1))
+    p = model.initial(torch.Generator().manual_seed(1))
     bags = DeviceHistories(tastes(weighted=False), CPU).whole()
     kept = bags.kept(0.4, torch.Generator().manual_seed(2))
     x = torch.zeros(len(bags), N_ITEMS).index_put((bags.rows, bags.columns), bags.weights)

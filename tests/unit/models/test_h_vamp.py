@@ -62,7 +62,7 @@ def test_scores_are_those_of_the_means_of_both_codes(tied: bool) -> None:
 
 def test_the_objective_is_the_negative_elbo_of_two_levels_under_the_vampprior() -> None:
     model = HVamp(HVampConfig(**SMALL, beta=0.5, tied=False, target="all"), N_ITEMS)
-    p = model._initial(torch.Generator().manual_seed(1))
+    p = model.initial(torch.Generator().manual_seed(1))
     p["pseudo"] *= 3  # components that differ
     bags = DeviceHistories(tastes(), CPU).whole()
     loss = model._objective(p, bags, 1.0, torch.Generator().manual_seed(2))
@@ -115,7 +115,7 @@ def test_a_sample_draws_the_top_code_first() -> None:
 
 def test_codes_begin_nearly_certain() -> None:
     model = HVamp(HVampConfig(**SMALL), N_ITEMS)
-    model.restore(model._initial(torch.Generator().manual_seed(0)))
+    model.restore(model.initial(torch.Generator().manual_seed(0)))
     log_variance = model.encode(tastes()).log_variance
     assert log_variance is not None
     np.testing.assert_allclose(log_variance.numpy(), -4, atol=0.5)

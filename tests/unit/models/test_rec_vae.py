@@ -63,7 +63,7 @@ def test_the_composite_prior_is_the_mixture_of_three_normals() -> None:
 
 def started(**changes: Any) -> tuple[RecVAE, dict[str, Tensor]]:
     model = RecVAE(RecVAEConfig(**SMALL | changes), N_ITEMS)
-    tensors = model._initial(torch.Generator().manual_seed(1))
+    tensors = model.initial(torch.Generator().manual_seed(1))
     return model, {name: t.requires_grad_() for name, t in tensors.items()}
 
 

@@ -28,7 +28,7 @@ def test_scores_are_the_sum_of_both_paths() -> None:
 @pytest.mark.parametrize("diagonal", ["left", "subtracted"])
 def test_the_objective_is_the_focal_loss_of_what_was_withheld_and_no_diagonal_enters_it(diagonal: str) -> None:
     model = VASP(VASPConfig(**SMALL, beta=0.5), N_ITEMS)
-    p = model._initial(torch.Generator().manual_seed(1))
+    p = model.initial(torch.Generator().manual_seed(1))
     bags = DeviceHistories(tastes(weighted=False), CPU).whole()
     loss = model._objective(p, bags, 1.0, torch.Generator().manual_seed(2))
 

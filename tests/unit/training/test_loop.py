@@ -13,6 +13,7 @@ from recsys_ae.errors import CheckpointError, RecsysError
 from recsys_ae.evaluation import mean_metric
 from recsys_ae.models import MODELS, Recommender
 from recsys_ae.models.mult_dae import MultDAE
+from recsys_ae.models.mult_vae import MultVAE
 from recsys_ae.training import loop
 from recsys_ae.training.batches import Bags, DeviceHistories
 from recsys_ae.training.loop import automatic_batch_size
@@ -168,6 +169,33 @@ def test_early_stopping_waits_for_patience_and_for_the_least_number_of_steps(
     monkeypatch.setattr(loop, "LEAST_STEPS", 30)  # three steps an epoch
     assert fit("mult_dae", cpu(), holdout, epochs=50, patience=4)[1].epochs == 10
     assert fit("mult_dae", cpu(), holdout, epochs=50, patience=4)[1].best_epoch == 1
+
+
+def test_a_warm_fit_waits_for_no_least_number_of_steps_and_is_annealed(
+    holdout: Holdout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[float] = []
+    annealed = MultVAE._annealed
+
+    def noted(self: MultVAE, share: float) -> float:
+        shares.append(share)
+        return annealed(self, share)
+
+    before = fit("mult_vae", cpu())[0].tensors()
+    monkeypatch.setattr("recsys_ae.models.autoencoder.mean_metric", lambda *_: 0.5)
+    monkeypatch.setattr(MultVAE, "_annealed", noted)
+    assert fit("mult_vae", cpu(initial=before), holdout, epochs=50, patience=4)[1].epochs == 5
+    assert set(shares) == {1.0}
+    shares.clear()
+    assert fit("mult_vae", cpu(), holdout, epochs=7)[1].epochs == 7
+    assert shares[0] == 0 and shares == sorted(shares) and shares[-1] < 1
+
+
+def test_a_killed_warm_fit_goes_on_as_if_it_had_never_stopped(tmp_path: Path, holdout: Holdout) -> None:
+    run = cpu(initial=fit("mult_vae", cpu(seed=5))[0].tensors(), metric="ndcg@5")
+    with pytest.raises(Killed):
+        fit("mult_vae", replace(run, checkpoint_folder=tmp_path, progress=die_at_epoch(3)), holdout)
+    assert_same_fit(fit("mult_vae", replace(run, checkpoint_folder=tmp_path), holdout), fit("mult_vae", run, holdout))
 
 
 @autoencoders
