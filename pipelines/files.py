@@ -1,13 +1,12 @@
 """Text files that are written whole or not at all."""
 
-import os
-import time
 from pathlib import Path
+
+from recsys_ae.scratch import whole_file
 
 
 def write_text(path: Path, text: str) -> Path:
     """In UTF-8, under another name first; gives the path."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
-    partial.write_bytes(text.encode("utf-8"))
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_bytes(text.encode("utf-8"))
     return path

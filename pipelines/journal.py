@@ -1,18 +1,20 @@
 """The folder of a nightly run: who holds it, what each stage did and with what, a log in JSON lines."""
 
+import errno
 import fcntl
 import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from recsys_ae import __version__
-from recsys_ae.errors import ArtifactError, BusyError, GateError
-from recsys_ae.sealed import content_digest, read_sealed, sync, write_sealed
+from recsys_ae.errors import ArtifactError, BusyError, GateError, WriteError
+from recsys_ae.scratch import sync, writing
+from recsys_ae.sealed import content_digest, read_sealed, write_sealed
 
 RUN, LOG, LOCK = "run.json", "log.jsonl", "lock"
 
@@ -41,9 +43,10 @@ class Journal:
                 raise BusyError(
                     f"{self.folder}: another run is at work there, process {holder}; expected one at a time"
                 ) from None
-            lock.truncate(0)
-            lock.write(str(os.getpid()))
-            lock.flush()
+            with writing(self.folder / LOCK):
+                lock.truncate(0)
+                lock.write(str(os.getpid()))
+                lock.flush()
             self._state = {"outcome": "running", "started": _now(), **facts, "stages": self._stages_before()}
             self._reused = {}
             self._tell("begin", **facts)
@@ -52,7 +55,8 @@ class Journal:
                 yield self
             except BaseException as error:
                 refused = isinstance(error, GateError)
-                self.end("refused" if refused else "failed", error=str(error) or type(error).__name__)
+                with suppress(WriteError, OSError):  # a full disk: what ended the run is what must be told
+                    self.end("refused" if refused else "failed", error=str(error) or type(error).__name__)
                 raise
 
     def stage(
@@ -108,8 +112,13 @@ class Journal:
         sync(self.folder)
 
     def _tell(self, event: str, **facts: Any) -> None:
-        with (self.folder / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": _now(), "event": event, **facts}, ensure_ascii=False) + "\n")
+        path = self.folder / LOG
+        line = (json.dumps({"time": _now(), "event": event, **facts}, ensure_ascii=False) + "\n").encode()
+        with writing(path), path.open("ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            if (written := file.write(line)) < len(line):  # the disk is full: no half line, to which the next would be joined
+                file.truncate(end)
+                raise OSError(errno.ENOSPC, f"{written} of {len(line)} bytes")
 
 
 def _now() -> str:

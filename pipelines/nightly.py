@@ -2,7 +2,6 @@
 
 import glob
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,13 +16,14 @@ from pipelines.evaluation.judged import Bench, Judged, judge_artifact, judge_mod
 from pipelines.evaluation.per_user import PerUserWriter
 from pipelines.ingest import split_windows
 from pipelines.journal import Journal
-from pipelines.score import DONE, score
+from pipelines.score import is_whole, score
 from pipelines.train import Report, artifact_of, fit, refit
 from recsys_ae.artifact import Artifact
-from recsys_ae.errors import ConfigError, GateError
+from recsys_ae.errors import ArtifactError, ConfigError, GateError
 from recsys_ae.evaluation import evaluate
 from recsys_ae.models import MODELS
 from recsys_ae.registry import Registry, StoredUsers
+from recsys_ae.scratch import clear, scratch_folder
 from recsys_ae.sealed import file_digest, read_sealed
 from recsys_ae.split import Split
 from recsys_ae.training.run import RunContext
@@ -79,6 +79,7 @@ def nightly(config: RunConfig, force: bool = False, report: Report | None = None
     """The whole night. Raises GateError where tonight's best is refused and not forced: yesterday's goes on serving."""
     refuse_dishonest(config)
     with Journal(home_of(config)).run(forced=force) as journal:
+        clear_leftovers(config)
         split, counts = ingest(config, journal)
         candidates = [train(config, section, split, journal, report) for section in config.models]
         metric = config.publish.metric
@@ -105,6 +106,13 @@ def refuse_dishonest(config: RunConfig) -> None:
         '[split] of a nightly run: expected by = "hash" with a salt, or kind = "by_time"; '
         f"with kind = {config.split.kind!r} drawn by seed, users held out tonight have trained last night's model"
     )
+
+
+def clear_leftovers(config: RunConfig) -> None:
+    """What runs that were killed had begun to write."""
+    for top in (config.run.folder, config.registry.path, config.score.path):
+        for folder in (top, *(path for path in top.rglob("*") if path.is_dir())) if top.is_dir() else ():
+            clear(folder)
 
 
 def ingest(config: RunConfig, journal: Journal) -> tuple[Split, dict[str, Any]]:
@@ -144,13 +152,12 @@ def train(config: RunConfig, section: ModelSection, split: Split, journal: Journ
         fitted = fit(config, section, split, report)
         validation = evaluate(fitted.model, split.validation, config.ks).as_json()
         home.parent.mkdir(parents=True, exist_ok=True)
-        for left in home.parent.glob(f".{section.key}-*"):  # of a run that was killed
-            shutil.rmtree(left)
-        made = Path(tempfile.mkdtemp(prefix=f".{section.key}-", dir=home.parent))
-        artifact_of(config, fitted, fitted.model, validation, split.train).save(made / "twin")
-        artifact_of(config, fitted, refit(config, fitted, split, report), validation, split.refit).save(made / "whole")
-        shutil.rmtree(home, ignore_errors=True)
-        made.rename(home)
+        with scratch_folder(section.key, home.parent) as folder:
+            made = folder / section.key
+            artifact_of(config, fitted, fitted.model, validation, split.train).save(made / "twin")
+            artifact_of(config, fitted, refit(config, fitted, split, report), validation, split.refit).save(made / "whole")
+            shutil.rmtree(home, ignore_errors=True)
+            made.rename(home)
         return {"validation": validation, "digest": read_sealed(home / "whole" / "manifest.json")["files"]["model.safetensors"]}
 
     found = journal.stage(f"train {section.key}", inputs, work, lambda _: whole(home / "twin") and whole(home / "whole"))
@@ -212,11 +219,16 @@ def _twin(config: RunConfig, candidate: Candidate, bench: Bench, writer: PerUser
 
 
 def _current(config: RunConfig, registry: Registry, version: str, bench: Bench, writer: PerUserWriter | None) -> Judged:
-    """Its twin; of a version that was published without, the model itself, with a warning: the comparison favours it."""
-    twin = registry.twin(version)
+    """Its twin; where that was never published or is damaged, the model itself, with a warning: the comparison favours it."""
+    damage: tuple[str, ...] = ()
+    try:
+        twin = registry.twin(version)
+    except ArtifactError as error:
+        twin, damage = None, (f"{error}: the model itself is judged",)
     if twin is not None:
         return judge_artifact(config, twin, CURRENT, f"registry {version}", bench, writer)
-    return replace(judge_version(config, registry, version, bench, writer), key=CURRENT)
+    judged = judge_version(config, registry, version, bench, writer)
+    return replace(judged, key=CURRENT, warnings=(*damage, *judged.warnings))
 
 
 def _popularity(config: RunConfig, bench: Bench, writer: PerUserWriter | None) -> Judged:
@@ -235,7 +247,7 @@ def publish(config: RunConfig, best: Candidate, split: Split, verdict: gate.Verd
     }
 
     def work() -> dict[str, Any]:
-        version = next((v for v in reversed(registry.versions()) if registry.manifest(v).get("made_of") == made_of), None)
+        version = next((v for v in reversed(registry.versions()) if is_made_of(registry, v, made_of)), None)
         if version is None:
             artifact, twin = Artifact.load(best.whole), Artifact.load(best.twin)
             artifact.manifest.update(made_of=made_of, gate=verdict.as_json(), forced=force and not verdict.passed)
@@ -246,16 +258,28 @@ def publish(config: RunConfig, best: Candidate, split: Split, verdict: gate.Verd
         return {"version": version}
 
     inputs = {"made_of": made_of, "registry": str(config.registry.path.resolve())}
-    done = journal.stage("publish", inputs, work, lambda r: registry.current() == r["version"])
-    return str(done["version"])
+
+    def there(result: dict[str, Any]) -> bool:
+        return registry.current() == result["version"] and is_made_of(registry, result["version"], made_of)
+
+    return str(journal.stage("publish", inputs, work, there)["version"])
+
+
+def is_made_of(registry: Registry, version: str, made_of: dict[str, Any]) -> bool:
+    """Whether a version holds these models, every byte of it and of its twin as written."""
+    try:
+        if registry.manifest(version).get("made_of") != made_of:
+            return False
+        registry.check(version)
+        return registry.twin(version) is not None
+    except ArtifactError:
+        return False
 
 
 def deliver(config: RunConfig, version: str, journal: Journal) -> Path:
     """The lists of all users."""
     inputs = {"version": version, "score": config.score.model_dump(mode="json")}
-    done = journal.stage(
-        "score", inputs, lambda: score(config, version).as_json(), lambda r: (Path(r["folder"]) / DONE).is_file()
-    )
+    done = journal.stage("score", inputs, lambda: score(config, version).as_json(), lambda r: is_whole(Path(r["folder"])))
     return Path(done["folder"])
 
 

@@ -29,7 +29,8 @@ from recsys_ae.artifact import Artifact
 from recsys_ae.errors import ArtifactError, DataError, RegistryError
 from recsys_ae.histories import Histories
 from recsys_ae.ids import IdMap
-from recsys_ae.sealed import check_digest, file_digest, read_sealed, sync, write_sealed
+from recsys_ae.scratch import sync, writing
+from recsys_ae.sealed import check_digest, file_digest, read_sealed, write_sealed
 
 STAMP = "%Y%m%dT%H%M%S.%f"
 VERSION, HISTORIES, CURRENT, TWIN = "version.json", "histories.safetensors", "current.json", "twin"
@@ -81,8 +82,7 @@ class Registry:
             raise DataError(f"histories over {stored.histories.n_items} items; the model has {len(artifact.items)}")
         self.path.mkdir(parents=True, exist_ok=True)
         with self._locked():
-            for left in (*self.path.glob(".writing-*"), *self.path.glob(".removing-*")):  # by a process that was killed
-                shutil.rmtree(left)
+            self._clear()
             created = datetime.now(UTC)
             while any(v.startswith(f"{created:{STAMP}}") for v in self.versions()):
                 created += timedelta(microseconds=1)  # names sort in the order of their making, whatever the clock does
@@ -90,8 +90,9 @@ class Registry:
             try:
                 folder = work / "version"
                 artifact.save(folder)
-                save_file(_arrays(stored), folder / HISTORIES)
-                sync(folder / HISTORIES)
+                with writing(folder / HISTORIES):
+                    save_file(_arrays(stored), folder / HISTORIES)
+                    sync(folder / HISTORIES)
                 if twin is not None:
                     twin.save(folder / TWIN)
                 digest = file_digest(folder / "model.safetensors")["sha256"]
@@ -117,7 +118,10 @@ class Registry:
         """Make a version current, after checking every digest of it. Raises RegistryError or ArtifactError."""
         version = self.check(version).name
         with self._locked():
-            pointer = self._pointer()
+            try:
+                pointer = self._pointer()
+            except ArtifactError:  # this is how a damaged one is mended
+                pointer = {"version": None, "previous": []}
             if pointer["version"] == version:
                 return
             previous = pointer["previous"] + ([pointer["version"]] if pointer["version"] else [])
@@ -156,6 +160,7 @@ class Registry:
     def prune(self, keep: int) -> list[str]:
         """Remove all but the newest `keep` versions; never the current one, nor what a rollback would go back to."""
         with self._locked():
+            self._clear()
             pointer = self._pointer()
             held = {pointer["version"], *pointer["previous"][-1:], *self.versions()[-keep:]}
             gone = [version for version in self.versions() if version not in held]
@@ -197,6 +202,11 @@ class Registry:
     def _point(self, version: str, previous: list[str]) -> None:
         write_sealed(self.path / CURRENT, {"version": version, "previous": previous})
         sync(self.path)
+
+    def _clear(self) -> None:
+        """Remove what a killed process left; the lock is held, so nobody else writes."""
+        for left in (*self.path.glob(".writing-*"), *self.path.glob(".removing-*")):
+            shutil.rmtree(left)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -1,8 +1,6 @@
 """Rows of a database as a Parquet file: streamed, in memory that does not grow with them."""
 
-import os
 import re
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys_ae.errors import LogError
+from recsys_ae.scratch import whole_file
 from recsys_ae.sources import identifier
 
 POSTGRES = re.compile(r"^postgres(ql)?(\+\w+)?://")
@@ -33,22 +32,19 @@ def extract(url: str, into: Path, *, query: str | None = None, table: str | None
         raise LogError("expected either a query or a table to read from the database")
     query = query or f"select * from {'.'.join(map(identifier, (table or '').split('.')))}"
     into.parent.mkdir(parents=True, exist_ok=True)
-    partial = into.with_name(f".{into.name}.{os.getpid()}.{time.monotonic_ns()}")
     batches = _postgres(url, query) if POSTGRES.match(url) else _sqlalchemy(url, query)
     rows, writer = 0, None
-    try:
-        for batch in batches:
-            writer = writer or pq.ParquetWriter(partial, batch.schema, compression="zstd")
-            writer.write_batch(batch, row_group_size=LARGEST_GROUP)
-            rows += len(batch)
-        if writer is None:
-            raise LogError(f"{shown(url)}: the query gives no columns; found {_short(query)}")
-        writer.close()
-        partial.replace(into)
-    finally:
-        if writer is not None:
-            writer.close()  # once more does nothing
-        partial.unlink(missing_ok=True)
+    with whole_file(into, durable=False) as partial:
+        try:
+            for batch in batches:
+                writer = writer or pq.ParquetWriter(partial, batch.schema, compression="zstd")
+                writer.write_batch(batch, row_group_size=LARGEST_GROUP)
+                rows += len(batch)
+            if writer is None:
+                raise LogError(f"{shown(url)}: the query gives no columns; found {_short(query)}")
+        finally:
+            if writer is not None:
+                writer.close()
     return rows
 
 
