@@ -73,7 +73,6 @@ epochs = 4
 """
 NIGHTS = (0.7, 1.0)
 """Share of the events, in order of time, that each night of a round knows."""
-FIRST = "ingest"
 TEMPORARY, SAID = "tmp", "said.txt"
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["pipelines.__main__", "pipelines.nightly", "pipelines.report", "duckdb", "pandas"])
@@ -266,18 +265,16 @@ def _killed(world: World, peace: Undisturbed, night: int, rng: np.random.Generat
     start = world.log.stat().st_size if world.log.is_file() else 0
     begin = time.monotonic()
     child = world.start()
-    if target is not None:
-        sign = '"event": "begin"' if target == FIRST else f'"event": "stage", "stage": "{target}"'
-        while child.is_alive() and sign not in _since(world.log, start):
-            time.sleep(0.002)
+    while target is not None and child.is_alive() and _stage(_since(world.log, start), stages) != target:
+        time.sleep(0.002)
     child.join(delay)
     child.kill()
     child.join()
     if child.exitcode != -signal.SIGKILL:
         world.refuse_failed(child)
         return False
-    events = [json.loads(line) for line in _since(world.log, start).splitlines()]
-    found.kills.append(Kill("anywhere" if target is None else "stage", _stage(events), round(time.monotonic() - begin, 3)))
+    hit = _stage(_since(world.log, start), stages) or "before the job"
+    found.kills.append(Kill("anywhere" if target is None else "stage", hit, round(time.monotonic() - begin, 3)))
     found.answered += answering(world.folder) is not None
     return True
 
@@ -290,14 +287,11 @@ def _since(log: Path, start: int) -> str:
         return file.read().decode()
 
 
-def _stage(events: list[Mapping[str, Any]]) -> str:
-    """Where a run stood when its log ended."""
-    if not events:
-        return "before the job"
-    last = events[-1]
-    if last["event"] == "begin":
-        return FIRST
-    return str(last["stage"]) if last["event"] == "stage" else f"after {last.get('stage', last['event'])}"
+def _stage(log: str, stages: Mapping[str, float]) -> str | None:
+    """The first stage that a run has not come through; "end" past the last, None where it has not begun."""
+    events = [json.loads(line) for line in log.splitlines() if line.endswith("}")]
+    through = {event["stage"] for event in events if event["event"] in ("done", "reused")}
+    return next((stage for stage in stages if stage not in through), "end") if events else None
 
 
 def main() -> None:

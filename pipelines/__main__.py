@@ -35,19 +35,25 @@ def print_json(document: Any) -> None:
 
 
 @app.command()
-def ingest(config: ConfigPath, as_json: AsJson = False) -> None:
+def ingest(
+    config: ConfigPath,
+    full: Annotated[bool, typer.Option("--full", help="Read all of a database, not only what is new.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Source -> clean log (Parquet in the run folder), with a table of what was read, kept and dropped, by cause."""
     from pipelines.config import load_config
     from pipelines.ingest import clean_source
-    from pipelines.tables import cleaning_table
+    from pipelines.tables import cleaning_table, reading_line
 
-    source = clean_source(load_config(config))
+    source = clean_source(load_config(config), full)
     counts = {**source.counts, "path": str(source.log.source)}
     if as_json:
-        print_json(counts)
-    else:
-        out.print(cleaning_table(counts))
-        out.print(f"written to {counts['path']}")
+        print_json(counts | ({"source": source.facts} if source.facts else {}))
+        return
+    out.print(cleaning_table(counts))
+    if source.facts:
+        out.print(reading_line(source.facts), markup=False, highlight=False, soft_wrap=True)
+    out.print(f"written to {counts['path']}")
 
 
 @app.command()

@@ -46,13 +46,17 @@ class Section(BaseModel):
 class LogSection(Preprocessing):
     """Where interactions come from: `path`, `dataset`, or a database's `url` with a `query` or a `table`.
 
-    And what becomes of a row: every key of Preprocessing too.
+    With `event_id` and `since` only what is new or changed is read of a database. And what becomes of a row: every key of
+    Preprocessing too.
     """
 
     path: str | list[str] | None = None
     url: SecretStr | None = None
     query: str | None = None
     table: str | None = None
+    event_id: str | None = None
+    since: str | None = None
+    since_overlap: float = Field(3600.0, ge=0, allow_inf_nan=False)
     dataset: str | None = None
     data_folder: Path | None = None
     user: str = "user_id"
@@ -81,6 +85,11 @@ class LogSection(Preprocessing):
             raise ValueError(f"url needs either a query or a table; found {' and '.join(asked) or 'neither'}")
         if asked and self.url is None:
             raise ValueError(f"{asked[0]} is of a database; expected its url too")
+        marks = [name for name in ("event_id", "since") if getattr(self, name) is not None]
+        if len(marks) == 1:
+            raise ValueError(f"{marks[0]} is set; expected both event_id and since, two columns of the source")
+        if marks and self.url is None:
+            raise ValueError("event_id and since are of a database; expected its url too")
         if self.timezone not in zoneinfo.available_timezones():
             raise ValueError(f"timezone {self.timezone!r} is unknown; expected an IANA name like UTC or Europe/Berlin")
         return self

@@ -2,7 +2,7 @@
 
 import datetime
 import glob
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from recsys_ae.cleaning import Cleaning
 from recsys_ae.dataset import Dataset
 from recsys_ae.errors import ConfigError
 from recsys_ae.ids import Id, IdKind, parse_id
+from recsys_ae.increments import EventSource, refresh
 from recsys_ae.log import InteractionLog
 from recsys_ae.split import Split, by_time_windows, given, item_hold_out, leave_last_out, strong_generalization
 from recsys_ae.staging import Columns
@@ -22,11 +23,12 @@ Categories = dict[Id, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Source:
-    """A clean log with what is known of its items."""
+    """A clean log with what is known of its items, and what of its database was read for it."""
 
     log: InteractionLog
     titles: Titles
     categories: Categories
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -34,36 +36,67 @@ class Source:
         return {"read": self.log.read, "kept": self.log.kept, "dropped": self.log.dropped}
 
 
-def clean_source(config: RunConfig) -> Source:
-    """The clean log of `[log]`, kept in the run folder, with titles of `[items]` or of the data set itself."""
-    section, path = config.log, config.run.folder / "log.parquet"
-    if section.dataset is not None:
-        raw = datasets.load(section.dataset, section.data_folder)
-        found = raw.clean(section.cleaning, into=path, memory_limit=section.memory_limit)
-        titles, categories = raw.titles, raw.categories
-    elif section.path is not None or section.url is not None:
-        found = log.read_log(
-            section.path or glob.escape(str(extracted(config))),
-            section.columns,
-            section.cleaning,
-            ids=section.ids,
-            into=path,
-            memory_limit=section.memory_limit,
-        )
-        titles, categories = {}, {}
-    else:
-        raise ConfigError('[log] has no source; expected path = "FILE", url = "DATABASE" with a query, or dataset = "NAME"')
+def clean_source(config: RunConfig, anew: bool = False) -> Source:
+    """The clean log of `[log]`, kept in the run folder, with titles of `[items]` or of the data set itself.
+
+    anew: of a database all is read, not only what is new.
+    """
+    section = config.log
+    if section.dataset is None:
+        files = source_files(config, anew)
+        return replace(described(config, clean_files(config, files.paths)), facts=files.facts)
+    raw = datasets.load(section.dataset, section.data_folder)
+    found = raw.clean(section.cleaning, into=log_of(config), memory_limit=section.memory_limit)
+    return described(config, found, raw.titles, raw.categories)
+
+
+def described(
+    config: RunConfig, found: InteractionLog, titles: Titles | None = None, categories: Categories | None = None
+) -> Source:
+    """A clean log with what `[items]` says, if it is set, else with what is known otherwise."""
     if config.items.path:
         titles, categories = read_items(config.items, log.id_kind(found, "item_id"))
-    return Source(found, titles, categories)
+    return Source(found, titles or {}, categories or {})
 
 
-def extracted(config: RunConfig) -> Path:
-    """What the database of `[log]` gives, as a file in the run folder."""
-    section, path = config.log, config.run.folder / "extract.parquet"
-    assert section.url is not None
-    sql.extract(section.url.get_secret_value(), path, query=section.query, table=section.table)
-    return path
+@dataclass(frozen=True)
+class SourceFiles:
+    """The files on this machine that a log is read from; of a database, what was read of it for that."""
+
+    paths: list[str]
+    facts: dict[str, Any]
+
+
+def source_files(config: RunConfig, anew: bool = False) -> SourceFiles:
+    """The files of `[log]`; of a database those that hold its rows, in the run folder. `anew`: all of its rows are read."""
+    section = config.log
+    if section.path is not None:
+        return SourceFiles([section.path] if isinstance(section.path, str) else section.path, {})
+    if section.url is None:
+        raise ConfigError('[log] has no source; expected path = "FILE", url = "DATABASE" with a query, or dataset = "NAME"')
+    url, folder = section.url.get_secret_value(), config.run.folder
+    if section.event_id is None or section.since is None:
+        path = folder / "extract.parquet"
+        rows = sql.extract(url, path, query=section.query, table=section.table)
+        return SourceFiles([glob.escape(str(path))], {"rows": rows, "read": rows})
+    query = sql.select(query=section.query, table=section.table)
+    source = EventSource(url, query, section.event_id, section.since, section.since_overlap)
+    events = refresh(source, folder / "source", anew=anew, memory_limit=section.memory_limit)
+    facts = {"rows": events.rows, "read": events.read, "whole": events.whole}
+    return SourceFiles([glob.escape(str(events.path))], facts)
+
+
+def clean_files(config: RunConfig, paths: list[str]) -> InteractionLog:
+    """The files as a clean log in the run folder."""
+    section = config.log
+    return log.read_log(
+        paths, section.columns, section.cleaning, ids=section.ids, into=log_of(config), memory_limit=section.memory_limit
+    )
+
+
+def log_of(config: RunConfig) -> Path:
+    """Where the clean log is kept."""
+    return config.run.folder / "log.parquet"
 
 
 def read_items(section: ItemsSection, kind: IdKind) -> tuple[Titles, Categories]:
@@ -102,7 +135,12 @@ def split_windows(config: RunConfig) -> tuple[list[Split], dict[str, Any]]:
         split, counts = _given(config)
         return [split], counts
     source = clean_source(config)
-    return _split(dataset(config, source), config.split, config.seed), source.counts
+    return windows_of(config, source), source.counts
+
+
+def windows_of(config: RunConfig, source: Source) -> list[Split]:
+    """A clean log, split: one split, or one for each window, oldest first."""
+    return _split(dataset(config, source), config.split, config.seed)
 
 
 def _split(data: Dataset, section: SplitSection, seed: int) -> list[Split]:

@@ -8,13 +8,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from recsys_ae import __version__
+import pipelines
+import recsys_ae
 from recsys_ae.errors import ArtifactError, BusyError, GateError, WriteError
 from recsys_ae.scratch import sync, writing
-from recsys_ae.sealed import content_digest, read_sealed, write_sealed
+from recsys_ae.sealed import content_digest, file_digest, read_sealed, write_sealed
 
 RUN, LOG, LOCK = "run.json", "log.jsonl", "lock"
 
@@ -63,11 +65,12 @@ class Journal:
         self, name: str, inputs: Mapping[str, Any], work: Callable[[], dict[str, Any]], there: Callable[[dict[str, Any]], bool]
     ) -> dict[str, Any]:
         """What `work` gives, JSON; or gave when it was last done with the same inputs, if what it made is still `there`."""
-        key = content_digest({"stage": name, "inputs": inputs, "version": __version__})
-        known = self._state["stages"].get(name)
+        key = content_digest({"stage": name, "inputs": inputs, "code": code_digest()})
+        known = self._state["stages"].pop(name, None)
         if known and known["key"] == key and known["state"] == "done" and there(known["result"]):
             self._tell("reused", stage=name)
-            self._reused[name] = known["reused"] = True
+            self._state["stages"][name] = known | {"reused": True}  # at the end: run.json tells them in their order
+            self._reused[name] = True
             self._save()
             return dict(known["result"])
         self._state["stages"][name] = {"state": "running", "key": key, "started": _now()}
@@ -119,6 +122,15 @@ class Journal:
             if (written := file.write(line)) < len(line):  # the disk is full: no half line, to which the next would be joined
                 file.truncate(end)
                 raise OSError(errno.ENOSPC, f"{written} of {len(line)} bytes")
+
+
+@cache
+def code_digest() -> str:
+    """Of the files that make the outputs: a stage done by other code is done again."""
+    homes = [Path(module.__path__[0]) for module in (recsys_ae, pipelines)]
+    return content_digest(
+        {f"{home.name}/{path.relative_to(home)}": file_digest(path) for home in homes for path in sorted(home.rglob("*.py"))}
+    )
 
 
 def _now() -> str:

@@ -3,7 +3,7 @@
 import glob
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ from pipelines.evaluate import JudgeOn, judge_all, write_report
 from pipelines.evaluation.document import document
 from pipelines.evaluation.judged import Bench, Judged, judge_artifact, judge_model, judge_version
 from pipelines.evaluation.per_user import PerUserWriter
-from pipelines.ingest import split_windows
+from pipelines.ingest import Source, clean_files, clean_source, described, log_of, source_files, windows_of
 from pipelines.journal import Journal
 from pipelines.score import is_whole, score
 from pipelines.train import Report, artifact_of, fit, refit
 from recsys_ae.artifact import Artifact
 from recsys_ae.errors import ArtifactError, ConfigError, GateError
 from recsys_ae.evaluation import evaluate
+from recsys_ae.log import InteractionLog
 from recsys_ae.models import MODELS
 from recsys_ae.registry import Registry, StoredUsers
 from recsys_ae.scratch import clear, scratch_folder
@@ -116,22 +117,31 @@ def clear_leftovers(config: RunConfig) -> None:
 
 
 def ingest(config: RunConfig, journal: Journal) -> tuple[Split, dict[str, Any]]:
-    """The log, split; what is written is the clean log in the run folder."""
-    splits, counts = split_windows(config)
-    split = splits[-1]
+    """The source as a clean log in the run folder, cleaned anew only where its files or the rules changed; split."""
+    source = clean_source(config) if config.log.dataset is not None else _clean_once(config, journal)
+    split = windows_of(config, source)[-1]
     facts = {"digest": split.refit.digest, "users": len(split.refit.users), "items": len(split.refit.items)}
-    journal.stage("ingest", {"source": fingerprint(config)}, lambda: facts | {"cleaning": counts}, lambda _: False)
-    return split, counts
+    journal.stage("split", {}, lambda: facts, lambda _: False)
+    return split, source.counts
 
 
-def fingerprint(config: RunConfig) -> dict[str, Any]:
-    """What the log was made from, for the record: digests of files, or the name of the data set, or of the table."""
-    section = config.log
-    if section.path is not None:
-        patterns = [section.path] if isinstance(section.path, str) else section.path
-        paths = [Path(name) for pattern in patterns for name in sorted(glob.glob(pattern))]
-        return {str(path): file_digest(path) for path in paths}
-    return {"dataset": section.dataset, "query": section.query, "table": section.table}
+def _clean_once(config: RunConfig, journal: Journal) -> Source:
+    """What a source holds is only known by reading it: of a database with `since`, what is new; of files, their digests."""
+    read = journal.stage("read", {}, lambda: asdict(source_files(config)), lambda _: False)
+    path = log_of(config)
+    files = [Path(name) for pattern in read["paths"] for name in sorted(glob.glob(pattern))]
+    where = {"url", "query", "table", "path", "event_id", "since", "since_overlap"}
+    inputs = {
+        "files": {str(file): file_digest(file) for file in files if file.is_file()},
+        "log": config.log.model_dump(mode="json", exclude=where),
+    }
+
+    def work() -> dict[str, Any]:
+        found = clean_files(config, read["paths"])
+        return {"cleaning": {"read": found.read, "kept": found.kept, "dropped": found.dropped}, "log": file_digest(path)}
+
+    done = journal.stage("ingest", inputs, work, lambda r: path.is_file() and file_digest(path) == r["log"])
+    return described(config, InteractionLog(path, done["cleaning"]["read"], done["cleaning"]["dropped"]))
 
 
 def train(config: RunConfig, section: ModelSection, split: Split, journal: Journal, report: Report | None) -> Candidate:

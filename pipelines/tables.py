@@ -120,6 +120,14 @@ def cleaning_table(counts: dict[str, Any]) -> Table:
     return table
 
 
+def reading_line(facts: Mapping[str, Any]) -> str:
+    """What was read of a database for the events that are known of it now."""
+    if "whole" not in facts:
+        return f"read {facts['rows']:,} events of the database"
+    why = f", all of them: {facts['whole']}" if facts["whole"] else ""
+    return f"read {facts['read']:,} events of the database, {facts['rows']:,} are known{why}"
+
+
 def evaluation_table(document: dict[str, Any], metric: str) -> Table:
     """One line a model, best first; the leading metric with its standard error, and its spread over several windows.
 

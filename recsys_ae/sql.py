@@ -2,10 +2,11 @@
 
 import re
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,34 +19,71 @@ from recsys_ae.sources import identifier
 POSTGRES = re.compile(r"^postgres(ql)?(\+\w+)?://")
 ROWS_AT_ONCE = 50_000
 LARGEST_GROUP = 2**20  # rows of a row group
+MOST_WAITING = 20  # blocks that are held until every column has a type
+
+
+class Session(Protocol):
+    """A read-only snapshot of a database: all queries in it see the same rows."""
+
+    def batches(self, query: str) -> Iterator[pa.RecordBatch]:
+        """What a query gives, at least one batch, streamed. Raises LogError."""
+
+    def close(self) -> None:
+        """End it; once more does nothing."""
+
+
+@contextmanager
+def reading(url: str) -> Iterator[Session]:
+    """A session of a database, closed with the block.
+
+    PostgreSQL is read by its binary COPY through ADBC; all else that SQLAlchemy has a driver for by blocks of rows.
+
+    Raises LogError, without the url's password, where the database cannot be reached, refuses a query, or goes away.
+    """
+    session = _Postgres(url) if POSTGRES.match(url) else _SqlAlchemy(url)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def select(*, query: str | None = None, table: str | None = None) -> str:
+    """The query of a source, which is one query or a table by its name, with its schema or without. Raises LogError."""
+    if (query is None) == (table is None):
+        raise LogError("expected either a query or a table to read from the database")
+    return query.strip().rstrip(";") if query else f"select * from {'.'.join(map(identifier, (table or '').split('.')))}"
 
 
 def extract(url: str, into: Path, *, query: str | None = None, table: str | None = None) -> int:
     """Write what a query gives, or a whole table, into a Parquet file, whole or not at all; gives the number of rows.
 
-    PostgreSQL is read by its binary COPY through ADBC in a read-only session; all else that SQLAlchemy has a driver for by
-    blocks of rows.
-
-    Raises LogError, without the url's password, where the database cannot be reached, refuses the query, or goes away.
+    Raises LogError as `reading` does.
     """
-    if (query is None) == (table is None):
-        raise LogError("expected either a query or a table to read from the database")
-    query = query or f"select * from {'.'.join(map(identifier, (table or '').split('.')))}"
+    wanted = select(query=query, table=table)
+    with reading(url) as session:
+        return write(session, wanted, into)
+
+
+def write(session: Session, query: str, into: Path) -> int:
+    """What a query gives, as a Parquet file, whole or not at all; gives the number of rows."""
     into.parent.mkdir(parents=True, exist_ok=True)
-    batches = _postgres(url, query) if POSTGRES.match(url) else _sqlalchemy(url, query)
     rows, writer = 0, None
     with whole_file(into, durable=False) as partial:
         try:
-            for batch in batches:
+            for batch in session.batches(query):
                 writer = writer or pq.ParquetWriter(partial, batch.schema, compression="zstd")
                 writer.write_batch(batch, row_group_size=LARGEST_GROUP)
                 rows += len(batch)
-            if writer is None:
-                raise LogError(f"{shown(url)}: the query gives no columns; found {_short(query)}")
         finally:
             if writer is not None:
                 writer.close()
     return rows
+
+
+def number(session: Session, query: str) -> int:
+    """The one number that a query gives."""
+    (found,) = [value for batch in session.batches(query) for value in batch.column(0).to_pylist()]
+    return int(found)
 
 
 def shown(url: str) -> str:
@@ -71,26 +109,41 @@ def _explained(url: str, query: str, errors: tuple[type[Exception], ...]) -> Ite
         password = re.search(r"://[^:/@]*:([^@]+)@", url)
         if password:
             said = said.replace(password[1], "***")
-        raise LogError(f"{shown(url)}: {said}; the query was {_short(query)}") from None
+        asked = f"; the query was {_short(query)}" if query else ""
+        raise LogError(f"{shown(url)}: {said}{asked}") from None
 
 
-def _postgres(url: str, query: str) -> Iterator[pa.RecordBatch]:
-    import adbc_driver_manager
-    from adbc_driver_postgresql import dbapi
+class _Postgres:
+    """By binary COPY; the transaction is one snapshot and cannot write."""
 
-    with (
-        _explained(url, query, (adbc_driver_manager.Error, pa.ArrowException, OSError)),
-        dbapi.connect(POSTGRES.sub("postgresql://", url)) as connection,
-        connection.cursor() as cursor,
-    ):
-        cursor.execute("set session characteristics as transaction read only")
-        connection.commit()
-        cursor.execute(query)
-        reader = cursor.fetch_record_batch()
-        if reader.schema.names:
+    def __init__(self, url: str) -> None:
+        from adbc_driver_postgresql import dbapi
+
+        self._url = url
+        with self._explained():
+            self._connection = dbapi.connect(POSTGRES.sub("postgresql://", url))
+            with self._connection.cursor() as cursor:
+                cursor.execute("set session characteristics as transaction isolation level repeatable read, read only")
+            self._connection.commit()
+
+    def batches(self, query: str) -> Iterator[pa.RecordBatch]:
+        with self._explained(query), self._connection.cursor() as cursor:
+            cursor.execute(query)
+            reader = cursor.fetch_record_batch()
+            if not reader.schema.names:
+                raise LogError(f"{shown(self._url)}: the query gives no columns; found {_short(query)}")
             yield _plain(_nothing(reader.schema))  # so that no rows are a file too
             for batch in reader:
                 yield _plain(batch)
+
+    def close(self) -> None:
+        with suppress(Exception):  # of a connection that is gone already
+            self._connection.close()
+
+    def _explained(self, query: str = "") -> AbstractContextManager[None]:
+        import adbc_driver_manager
+
+        return _explained(self._url, query, (adbc_driver_manager.Error, pa.ArrowException, OSError))
 
 
 def _nothing(schema: pa.Schema) -> pa.RecordBatch:
@@ -113,26 +166,46 @@ def _plain_column(column: pa.Array) -> pa.Array:
     return stored
 
 
-def _sqlalchemy(url: str, query: str) -> Iterator[pa.RecordBatch]:
-    import sqlalchemy
-    from sqlalchemy.exc import SQLAlchemyError
+class _SqlAlchemy:
+    """By blocks of rows; the types of the first block hold for all."""
 
-    with _explained(url, query, (SQLAlchemyError, ImportError)):
-        engine = sqlalchemy.create_engine(url)
-        try:
-            with engine.connect() as connection:
-                rows = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(sqlalchemy.text(query))
-                names, schema, start = list(rows.keys()), None, 0
-                for part in rows.partitions():
-                    columns = [_typed(name, values, start) for name, values in zip(names, zip(*part, strict=True), strict=True)]
-                    batch = pa.RecordBatch.from_arrays(columns, names=names)
-                    schema = schema or _known(batch.schema)
-                    yield _as(batch, schema, start)
-                    start += len(batch)
-                if schema is None:
-                    yield _nothing(pa.schema([(name, pa.string()) for name in names]))
-        finally:
-            engine.dispose()
+    def __init__(self, url: str) -> None:
+        import sqlalchemy
+
+        self._url = url
+        with self._explained():
+            self._engine = sqlalchemy.create_engine(url)
+            self._connection = self._engine.connect()
+            if self._engine.dialect.name == "sqlite":  # whose driver begins a transaction for writing alone
+                self._connection.exec_driver_sql("begin")
+
+    def batches(self, query: str) -> Iterator[pa.RecordBatch]:
+        import sqlalchemy
+
+        with self._explained(query):
+            rows = self._connection.execution_options(yield_per=ROWS_AT_ONCE).execute(sqlalchemy.text(query))
+            names = list(rows.keys())
+            none = True
+            for batch in _settled(_block(names, part, place) for place, part in enumerate(rows.partitions(ROWS_AT_ONCE))):
+                none = False
+                yield batch
+            if none:
+                yield _nothing(pa.schema([(name, pa.string()) for name in names]))
+
+    def close(self) -> None:
+        self._connection.close()
+        self._engine.dispose()
+
+    def _explained(self, query: str = "") -> AbstractContextManager[None]:
+        from sqlalchemy.exc import SQLAlchemyError
+
+        return _explained(self._url, query, (SQLAlchemyError, ImportError))
+
+
+def _block(names: list[str], rows: Sequence[Sequence[Any]], place: int) -> pa.RecordBatch:
+    """The place-th block of rows (from 0), each column of the type that its values have."""
+    columns = zip(names, zip(*rows, strict=True), strict=True)
+    return pa.RecordBatch.from_arrays([_typed(name, values, place * ROWS_AT_ONCE) for name, values in columns], names=names)
 
 
 def _typed(name: str, values: tuple[Any, ...], start: int) -> pa.Array:
@@ -144,20 +217,38 @@ def _typed(name: str, values: tuple[Any, ...], start: int) -> pa.Array:
     return pc.cast(found, pa.float64()) if pa.types.is_decimal(found.type) else found
 
 
-def _known(schema: pa.Schema) -> pa.Schema:
-    """What the first block says; a column of nothing but nulls counts as text."""
-    return pa.schema([(f.name, pa.string() if pa.types.is_null(f.type) else f.type) for f in schema])
+def _settled(blocks: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The blocks, every column of the first type it has; while one is nothing but nulls, the first few wait for the next.
+
+    A column that is still of nulls then counts as text. Raises LogError where a later value does not fit.
+    """
+    waiting: list[pa.RecordBatch] = []
+    for block in blocks:
+        waiting.append(block)
+        if not any(map(pa.types.is_null, _first_types(waiting))) or len(waiting) == MOST_WAITING:
+            break
+    if waiting:
+        types = [pa.string() if pa.types.is_null(found) else found for found in _first_types(waiting)]
+        schema = pa.schema(list(zip(waiting[0].schema.names, types, strict=True)))
+        for place, block in enumerate(chain(waiting, blocks)):
+            yield _as(block, schema, place * ROWS_AT_ONCE)
+
+
+def _first_types(blocks: list[pa.RecordBatch]) -> list[pa.DataType]:
+    """Of each column the first that is not null."""
+    columns = zip(*(block.schema.types for block in blocks), strict=True)
+    return [next((found for found in types if not pa.types.is_null(found)), pa.null()) for types in columns]
 
 
 def _as(batch: pa.RecordBatch, schema: pa.Schema, start: int) -> pa.RecordBatch:
-    """The batch with the types of the first. Raises LogError where a value does not fit."""
+    """The batch with these types. Raises LogError where a column has another and is neither nulls nor integers for floats."""
     columns = []
     for column, field in zip(batch.columns, schema, strict=True):
-        try:
-            columns.append(pc.cast(column, field.type))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        widened = pa.types.is_integer(column.type) and pa.types.is_floating(field.type)
+        if column.type != field.type and not widened and not pa.types.is_null(column.type):
             raise LogError(
                 f"column {field.name!r}: {column.type} from row {start + 1} on, {field.type} before; expected one type: "
                 "cast the column in the query"
-            ) from None
+            )
+        columns.append(pc.cast(column, field.type))
     return pa.RecordBatch.from_arrays(columns, schema=schema)

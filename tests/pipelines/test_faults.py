@@ -107,7 +107,7 @@ def one_message(err: str, *parts: str) -> None:
 # --- a full disk ----------------------------------------------------------------------------------------------------------
 
 LIBC = ctypes.CDLL(None, use_errno=True)
-STAGES = ("begin", "train mult_dae", "gate", "publish", "score")
+STAGES = ("ingest", "train mult_dae", "gate", "publish", "score")
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def strike(
     def save(journal: Journal) -> None:
         real(journal)
         running = [name for name, facts in journal._state["stages"].items() if facts["state"] == "running"]
-        if not mend and (running == [stage] or stage == "begin"):
+        if not mend and running == [stage]:
             mend.append(spoil(home))
 
     with monkeypatch.context() as patch:

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -76,17 +77,51 @@ def test_nights_publish_do_nothing_twice_and_take_in_what_is_new(run: Run, home:
     assert pq.read_table(first["scores"]).num_rows == 5 * read_sealed(home / "scores/scores.json")["users"]
     second = night(run)  # the current model is now the one to beat: itself
     assert second["version"] == first["version"]
-    assert set(second["reused"]) == {"train ease", "train mult_dae", "publish", "score"}
+    assert set(second["reused"]) == {"ingest", "train ease", "train mult_dae", "publish", "score"}
     assert second["gate"]["ratio"] == 1 and second["gate"]["difference_ci95"] == [0, 0]
-    assert set(night(run)["reused"]) == {"train ease", "train mult_dae", "gate", "publish", "score"}
+    assert set(night(run)["reused"]) == {"ingest", "train ease", "train mult_dae", "gate", "publish", "score"}
     (home / "all.parquet").replace(home / "events.parquet")
     third = night(run)
     assert third["version"] != first["version"] and third["reused"] == []
     assert third["gate"]["ratio"] > 0.98 and registry.versions() == [first["version"], third["version"]]
     state = read_sealed(home / "runs/nightly/run.json")
+    assert list(state["stages"]) == ["read", "ingest", "split", "train ease", "train mult_dae", "gate", "publish", "score"]
     assert state["outcome"] == "published" and state["stages"]["ingest"]["result"]["cleaning"]["kept"] > 0
     lines = [json.loads(line) for line in (home / "runs/nightly/log.jsonl").read_text().splitlines()]
     assert [line["event"] for line in lines].count("begin") == 4 and lines[-1]["outcome"] == "published"
+
+
+def test_nights_from_a_database_read_what_is_new(run: Run, home: Path) -> None:
+    events = pq.read_table(home / "events.parquet").to_pandas()
+    events["id"] = events["changed"] = np.arange(len(events))
+    source = 'url = "sqlite:///shop.db"\ntable = "events"\nevent_id = "id"\nsince = "changed"\nsince_overlap = 10\n'
+    (home / "run.toml").write_text(CONFIG.replace('path = "events.parquet"\n', source) + '[[models]]\nname = "ease"\n')
+    con = sqlite3.connect(home / "shop.db")
+    events.iloc[:-50].to_sql("events", con, index=False)
+    first = night(run)
+    read = read_sealed(home / "runs/nightly/run.json")["stages"]["read"]["result"]["facts"]
+    assert read == {"rows": len(events) - 50, "read": len(events) - 50, "whole": "the first time"}
+    assert "ingest" in night(run)["reused"]
+    events.iloc[-50:].to_sql("events", con, index=False, if_exists="append")
+    con.close()
+    assert night(run)["version"] != first["version"]
+    read = read_sealed(home / "runs/nightly/run.json")["stages"]["read"]["result"]["facts"]
+    assert read == {"rows": len(events), "read": 61, "whole": None}
+    log = (home / "runs/log.parquet").read_bytes()
+    code, out, err = run("ingest", "run.toml", "--full", "--json")
+    assert code == 0, err
+    assert json.loads(out)["source"] == {"rows": len(events), "read": len(events), "whole": "asked for"}
+    assert (home / "runs/log.parquet").read_bytes() == log
+    assert f"read {len(events)} events" in run("ingest", "run.toml", "--full")[1].replace(",", "")
+
+
+def test_a_damaged_clean_log_is_made_again(run: Run, home: Path) -> None:
+    night(run)
+    path = home / "runs/log.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert "ingest" not in night(run)["reused"]
+    assert path.read_bytes() == whole
 
 
 def test_the_gate_refuses_and_yesterdays_model_goes_on_serving(run: Run, home: Path) -> None:

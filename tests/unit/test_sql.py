@@ -66,6 +66,20 @@ def test_a_wrong_query_is_one_message_and_no_file(
     assert [path.name for path in tmp_path.iterdir()] == ["shop.db"]
 
 
+def test_a_column_without_values_at_first_waits_for_its_type(
+    sqlite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "ROWS_AT_ONCE", 10)
+    query = 'select who, case when who >= 35 then at end as late, case when who < 0 then at end as never from "my events"'
+    sql.extract(sqlite, tmp_path / "out.parquet", query=query)
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.schema.types == [pa.int64(), pa.int64(), pa.string()]
+    assert table["late"].to_pylist() == [None] * 35 + [1_000 + u for u in range(35, 120)]
+    monkeypatch.setattr(sql, "MOST_WAITING", 3)
+    with pytest.raises(LogError, match="column 'late': int64 from row 31 on, string before"):
+        sql.extract(sqlite, tmp_path / "out.parquet", query=query)
+
+
 def test_a_query_or_a_table(tmp_path: Path) -> None:
     with pytest.raises(LogError, match="either a query or a table"):
         sql.extract("sqlite://", tmp_path / "x.parquet")
