@@ -305,7 +305,7 @@ def test_a_clean_log_cut_off_is_made_again(home: Path, command: Run) -> None:
 
 
 def test_a_source_that_shrank_by_nine_tenths_publishes_nothing_worse(home: Path, command: Run) -> None:
-    """Without any check of the data before: the twin that lost its rows ranks the held-out users worse, and the gate sees it."""
+    """Without any check of the data: the twin that lost its rows ranks the held-out users worse, and the gate sees it."""
     version = answering(home)
     events = pq.read_table(home / "events.parquet")
     pq.write_table(
