@@ -53,7 +53,7 @@ validation_users = 0.15
 test_users = 0.25
 [evaluation]
 ks = [10, 20]
-map = "pca"
+map = "none"
 [run]
 device = "cpu"
 [publish]
@@ -61,14 +61,15 @@ metric = "ndcg@10"
 keep = 2
 [score]
 k = 20
-users_per_file = 250
+users_per_file = 100
 [[models]]
 name = "ease"
 [[models]]
 name = "mult_vae"
 latent = 16
 hidden = [32]
-epochs = 4
+batch_size = 50
+epochs = 6
 """
 NIGHTS = (0.7, 1.0)
 """Share of the events, in order of time, that each night of a round knows."""
@@ -302,7 +303,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        world = World(Path(folder) / "world", CONFIG, n_users=800, n_items=200)
+        world = World(Path(folder) / "world", CONFIG, n_users=500, n_items=120)
         peace = undisturbed(world)
         print(f"undisturbed nights of {peace.seconds} s, stages {peace.stages}", flush=True)
         found = chaos(world, peace, arguments.kills, np.random.default_rng(arguments.seed), lambda s: print(s, flush=True))

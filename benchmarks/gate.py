@@ -107,7 +107,7 @@ def _taken(holdout: Holdout, rows: NDArray[np.int64]) -> Holdout:
 def main() -> None:
     """All nights, print, write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nights", type=int, default=100)
+    parser.add_argument("--nights", type=int, default=40)
     parser.add_argument("--users", type=int, nargs="+", default=[500, 1_000, 2_000, 5_000])
     parser.add_argument("--models", nargs="+", default=["ease", "als"])
     parser.add_argument("--seed", type=int, default=0)

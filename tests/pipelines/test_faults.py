@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -213,26 +212,21 @@ def flip(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern",
+    "patterns",
     [
-        "registry/2*/model.safetensors",
-        "registry/2*/items.json",
-        "registry/2*/manifest.json",
-        "registry/2*/histories.safetensors",
-        "registry/2*/version.json",
-        "runs/nightly/models/*/whole/model.safetensors",
-        "runs/nightly/models/*/twin/manifest.json",
-        "runs/nightly/run.json",
-        "runs/log.parquet",
-        "scores/2*/part-00001.parquet",
-        "scores/2*/_scores.json",
-        "scores/scores.json",
+        ("registry/2*/model.safetensors", "runs/nightly/models/*/twin/manifest.json", "scores/scores.json"),
+        ("registry/2*/version.json", "runs/log.parquet", "scores/2*/part-00001.parquet"),
+        ("registry/2*/manifest.json", "runs/nightly/run.json", "scores/2*/_scores.json"),
+        ("registry/2*/histories.safetensors", "runs/nightly/models/*/whole/model.safetensors"),
     ],
 )
-def test_a_flipped_bit_is_mended_by_the_next_night(home: Path, command: Run, pattern: str) -> None:
+def test_a_flipped_bit_is_mended_by_the_next_night(home: Path, command: Run, patterns: tuple[str, ...]) -> None:
     before = delivered(home)
-    for path in home.glob(pattern):
-        flip(path)
+    for pattern in patterns:
+        found = list(home.glob(pattern))
+        assert found, pattern
+        for path in found:
+            flip(path)
     code, _, err = command("nightly", "run.toml")
     assert code == 0, err
     assert delivered(home) == before
@@ -308,9 +302,7 @@ def test_a_source_that_shrank_by_nine_tenths_publishes_nothing_worse(home: Path,
     """Without any check of the data: the twin that lost its rows ranks the held-out users worse, and the gate sees it."""
     version = answering(home)
     events = pq.read_table(home / "events.parquet")
-    pq.write_table(
-        events.take(np.sort(np.random.default_rng(0).permutation(len(events))[: len(events) // 10])), "events.parquet"
-    )
+    pq.write_table(events.slice(len(events) * 9 // 10), home / "events.parquet")
     code, _, err = command("nightly", "run.toml")
     assert code == 3
     one_message(err, "not published", "the current model")
