@@ -5,10 +5,12 @@
 Each night draws held-out users from a large world, and training users twice: for yesterday's model and for tonight's, each a
 random four fifths of one pool. The two fits are equal models; the damaged one is tonight's with a twentieth of its
 recommendations replaced by random items. Yesterday's is also fitted with the held-out users' whole histories, as the
-version that is published: what the comparison would say if it were judged itself, not its twin.
+version that is published: what the comparison would say if it were judged itself, not its twin. Entries merge into one file a
+model, so that numbers of users may be added.
 """
 
 import argparse
+import json
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.record import write
+from benchmarks.record import RESULTS, about, write_json
 from pipelines import gate
 from recsys_ae import Dataset, Holdout, datasets, strong_generalization
 from recsys_ae.cleaning import Cleaning
@@ -108,7 +110,7 @@ def main() -> None:
     """All nights, print, write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nights", type=int, default=40)
-    parser.add_argument("--users", type=int, nargs="+", default=[500, 1_000, 2_000, 5_000])
+    parser.add_argument("--users", type=int, nargs="+", default=[50, 100, 200, 500, 1_000, 2_000, 5_000])
     parser.add_argument("--models", nargs="+", default=["ease", "als"])
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -116,7 +118,6 @@ def main() -> None:
     print(f"{len(split.train.users):,} users to train on, {len(split.test):,} to hold out", flush=True)
     facts = {
         "seed": arguments.seed,
-        "nights": arguments.nights,
         "metric": METRIC,
         "min_ratio_to_current": MIN_RATIO,
         "damage": DAMAGE,
@@ -124,12 +125,15 @@ def main() -> None:
         "items": split.train.histories.n_items,
     }
     for name in arguments.models:
-        by_users = {}
+        path = RESULTS / f"gate-{name}.json"
+        before = json.loads(path.read_text())["users"] if path.exists() else {}
         for users in arguments.users:
             seeds = (arguments.seed + 1_000 * users + number for number in range(arguments.nights))
-            by_users[users] = summed([night(split, name, {}, users, seed) for seed in seeds])
-            print(name, users, by_users[users], flush=True)
-        write("gate", {"model": name, **facts, "users": by_users}, f"-{name}")
+            found = summed([night(split, name, {}, users, seed) for seed in seeds])
+            print(name, users, found, flush=True)
+            before[str(users)] = {"nights": arguments.nights, **found}
+        by_users = dict(sorted(before.items(), key=lambda entry: int(entry[0])))
+        write_json(path, about("gate") | {"model": name, **facts, "users": by_users})
 
 
 def summed(nights: list[Night]) -> dict[str, Any]:

@@ -413,3 +413,14 @@ def test_a_database_gone_in_the_middle(home: Path, command: Run) -> None:
         with engine.begin() as con:
             con.execute(sqlalchemy.text(f"drop table if exists {name}"))
         engine.dispose()
+
+
+def test_a_fault_of_ours_ends_in_one_line_after_where_it_was(home: Path, command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = answering(home)
+    monkeypatch.setattr("pipelines.nightly.evaluate", lambda *_: 1 / 0)
+    (home / "all.parquet").replace(home / "events.parquet")
+    code, _, err = command("nightly", "run.toml")
+    assert code == 1 and "Traceback" in err
+    assert err.splitlines()[-1] == "error: unexpected ZeroDivisionError: division by zero"
+    assert answering(home) == version
+    assert read_sealed(home / "runs/nightly/run.json")["error"] == "division by zero"
