@@ -9,11 +9,13 @@ a process of its own, in turn; the peak memory is that of the process.
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +43,42 @@ def copied(url: str) -> int:
     return read
 
 
+def kept(url: str) -> int:
+    from recsys_ae.increments import EventSource, refresh
+
+    folder = Path(os.environ["KEPT"])
+    found = refresh(EventSource(url, f"select * from {SCHEMA}.events", "id", "changed"), folder)
+    print(f"read {found.read:,} of {found.rows:,}: {found.whole or 'only what is new'}", file=sys.stderr)
+    return found.read
+
+
 SIDES = {"ours": ours, "copy": copied}
+INCREMENTAL = {"kept": kept}
 
 
 def side(name: str, url: str) -> dict[str, Any]:
     """Seconds and peak memory of one side in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.postgres", "--side", name, "--url", url]
-    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     return found
+
+
+def incremental(url: str, rows: int, execute: Callable[[str], object]) -> dict[str, Any]:
+    """Both readings of an incremental ingest: of all rows, and a night later."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["KEPT"] = folder
+        first = side("kept", url)
+        night = "timestamptz '2026-12-01'"
+        execute(insert(rows + 1, rows + rows // 100, night))
+        execute(f"update {SCHEMA}.events set rating = 1, changed = {night} where id <= {rows} and id % 200 = 0")
+        return {"first": first, "night": side("kept", url), "new": rows // 100, "corrected": rows // 200}
+
+
+def insert(first: int, last: int, changed: str) -> str:
+    """The statement that adds events with ids from first to last."""
+    return f"""insert into {SCHEMA}.events select i, (random() * 200000)::bigint, (random() * 50000)::bigint,
+        timestamptz '2026-01-01' + random() * interval '300 days', (random() * 4 + 1)::real,
+        (array['view', 'cart', 'buy'])[1 + (random() * 2)::int], {changed} from generate_series({first}, {last}) as i"""
 
 
 def main() -> None:
@@ -57,11 +87,11 @@ def main() -> None:
     parser.add_argument("--url", required=True, help="a database to write to")
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=list(SIDES | INCREMENTAL), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
         begin = time.perf_counter()
-        SIDES[arguments.side](arguments.url)
+        (SIDES | INCREMENTAL)[arguments.side](arguments.url)
         seconds = time.perf_counter() - begin
         print(json.dumps({"seconds": seconds, "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
         return
@@ -71,14 +101,14 @@ def main() -> None:
         con.execute(f"drop schema if exists {SCHEMA} cascade")
         con.execute(f"create schema {SCHEMA}")
         con.execute(
-            f"""create table {SCHEMA}.events as
-            select (random() * 200000)::bigint as user_id, (random() * 50000)::bigint as item_id,
-            timestamptz '2026-01-01' + random() * interval '300 days' as at, (random() * 4 + 1)::real as rating,
-            (array['view', 'cart', 'buy'])[1 + (random() * 2)::int] as kind from generate_series(1, {arguments.rows})"""
+            f"create table {SCHEMA}.events (id bigint, user_id bigint, item_id bigint, at timestamptz, rating real, kind text, "
+            "changed timestamptz)"
         )
+        con.execute(insert(1, arguments.rows, "timestamptz '2026-11-01'"))
         con.execute(f"vacuum analyze {SCHEMA}.events")
         try:
             rounds = in_turn({name: lambda name=name: side(name, arguments.url) for name in SIDES}, arguments.rounds)
+            nights = incremental(arguments.url, arguments.rows, con.execute)
         finally:
             con.execute(f"drop schema {SCHEMA} cascade")
     seconds = {name: median(found, "seconds") for name, found in rounds.items()}
@@ -86,7 +116,18 @@ def main() -> None:
     print(comparison)
     peak = max(found["peak_bytes"] for found in rounds["ours"])
     print(f"peak memory {peak / 2**20:,.0f} MiB")
-    write("postgres", {"rows": arguments.rows, "peak_bytes": peak, "comparisons": [comparison.as_json()], "rounds": rounds})
+    for name in ("first", "night"):
+        print(f"incremental, {name}: {nights[name]['seconds']:.1f} s, {nights[name]['peak_bytes'] / 2**20:,.0f} MiB")
+    write(
+        "postgres",
+        {
+            "rows": arguments.rows,
+            "incremental": nights,
+            "peak_bytes": peak,
+            "comparisons": [comparison.as_json()],
+            "rounds": rounds,
+        },
+    )
 
 
 if __name__ == "__main__":

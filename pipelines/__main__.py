@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,6 +13,9 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
 from recsys_ae.errors import ConfigError, RecsysError
+
+if TYPE_CHECKING:
+    from recsys_ae.registry import Registry
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 registry_app = typer.Typer(no_args_is_help=True, help="The versions of models on disk.")
@@ -34,26 +37,51 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
+def plain(console: Console, text: str, style: str | None = None) -> None:
+    """Text as it is: no markup, no colour of its own, lines as long as they are."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """A line on stderr, yellow where it is a terminal."""
+    plain(err, text, "yellow")
+
+
 @app.command()
 def ingest(
     config: ConfigPath,
     full: Annotated[bool, typer.Option("--full", help="Read all of a database, not only what is new.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Compare with the nights before, as the nightly job does.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Source -> clean log (Parquet in the run folder), with a table of what was read, kept and dropped, by cause."""
     from pipelines.config import load_config
     from pipelines.ingest import clean_source
-    from pipelines.tables import cleaning_table, reading_line
+    from pipelines.tables import checks_table, cleaning_table, reading_line
 
-    source = clean_source(load_config(config), full)
+    settings = load_config(config)
+    source = clean_source(settings, full)
     counts = {**source.counts, "path": str(source.log.source)}
+    findings = []
+    if check:
+        from pipelines import checks
+        from pipelines.ingest import dataset
+        from pipelines.nightly import home_of
+
+        tonight = checks.tonight_of(settings, dataset(settings, source), source.counts, home_of(settings))
+        findings = checks.look(settings, tonight)
+        counts["checks"] = checks.as_json(findings)
     if as_json:
         print_json(counts | ({"source": source.facts} if source.facts else {}))
-        return
-    out.print(cleaning_table(counts))
-    if source.facts:
-        out.print(reading_line(source.facts), markup=False, highlight=False, soft_wrap=True)
-    out.print(f"written to {counts['path']}")
+    else:
+        out.print(cleaning_table(counts))
+        if source.facts:
+            out.print(reading_line(source.facts), markup=False, highlight=False, soft_wrap=True)
+        if check:
+            out.print(checks_table(findings))
+        out.print(f"written to {counts['path']}")
+    if check:
+        checks.require(findings)
 
 
 @app.command()
@@ -64,12 +92,17 @@ def train(
 ) -> None:
     """Fit every model (early stopping on validation users, then on all rows): one registry version each."""
     from pipelines.config import load_config
+    from pipelines.journal import now
     from pipelines.tables import cleaning_table, progress_bars
+    from pipelines.telling import track_training
     from pipelines.train import train as run
 
     settings = load_config(config)
+    started = now()
     with progress_bars(err) as report:
         published, counts = run(settings, promote, report)
+    if (failed := track_training(settings, published, started)) is not None:
+        warn(f"not told to {failed}")
     if as_json:
         versions = [{"model": p.key, "version": p.version, "current": p.current, "metrics": p.metrics} for p in published]
         print_json({"registry": str(settings.registry.path), "cleaning": counts, "versions": versions})
@@ -123,7 +156,7 @@ def evaluate(
     out.print(evaluation_table(document, settings.publish.metric))
     for key, entry in document["models"].items():
         for warning in entry["warnings"]:
-            err.print(f"{key}: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+            warn(f"{key}: {warning}")
     out.print(f"written to {path}")
 
 
@@ -164,21 +197,30 @@ def tune(config: ConfigPath, as_json: AsJson = False) -> None:
 @app.command()
 def nightly(
     config: ConfigPath,
-    force: Annotated[bool, typer.Option("--force", help="Publish what the gate refuses; recorded.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Go on where a check or the gate refuses; recorded.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ingest, train, evaluate, gate, publish, score. Safe to run twice; exit code 3 where the gate refuses."""
+    """Ingest, check, train, evaluate, gate, publish, score. Safe to run twice; exit code 3 where the gate refuses."""
     from pipelines.config import load_config
     from pipelines.nightly import nightly as run
-    from pipelines.tables import night_table, progress_bars
+    from pipelines.tables import night_summary, progress_bars
+    from pipelines.telling.record import NightRecord
 
     settings = load_config(config)
-    with progress_bars(err) as report:
-        done = run(settings, force, report)
+    heard: list[NightRecord] = []
+    try:
+        with progress_bars(err) as report:
+            done = run(settings, force, report, heard.append, warn)
+    finally:  # also of a night that is refused or fails: cron mails what stands on stderr
+        for record in heard:
+            for what in record.untold:
+                warn(f"not told to {what}")
+            if record.outcome != "published":
+                plain(err, night_summary(record))
     if as_json:
         print_json(done.as_json())
         return
-    out.print(night_table(done))
+    plain(out, night_summary(heard[-1]) if heard else f"published {done.version}")
 
 
 @app.command()
@@ -187,7 +229,7 @@ def score(
     version: Annotated[str | None, typer.Option(help="A version of the registry; current without.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The k best items of every stored user -> Parquet: user_id, rank, item_id, score. Goes on where it broke off."""
+    """The k best items of every stored user -> Parquet, and a database's table: user_id, rank, item_id, score. Resumable."""
     from pipelines.config import load_config
     from pipelines.score import score as run
 
@@ -201,6 +243,9 @@ def score(
     there = f", {done.resumed} of {done.parts} parts were there already" if done.resumed else ""
     out.print(f"{done.rows:,} rows for {done.users:,} users by {done.version}{there}", highlight=False, soft_wrap=True)
     out.print(f"written to {done.folder}", markup=False, highlight=False, soft_wrap=True)
+    if done.table:
+        how = "has them already" if done.table.reused else "has them now"
+        out.print(f"table {done.table.name} {how}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -359,20 +404,16 @@ def demo(
 @registry_app.command("list")
 def registry_list(registry: RegistryPath, as_json: AsJson = False) -> None:
     """All versions, oldest first; an empty registry lists nothing."""
+    from pipelines.tables import versions_table
+    from pipelines.versions import described
     from recsys_ae.registry import Registry
 
     opened = Registry(registry)
-    rows = [opened.show(version) for version in opened.versions()]
+    rows = described(opened, opened.versions())
     if as_json:
         print_json(rows)
-        return
-    table = Table()
-    for name in ("version", "model", "created", "current"):
-        table.add_column(name, no_wrap=name == "version")
-    for row in rows:
-        table.add_row(row["version"], row["model"], row["created"], "yes" if row["current"] else "")
-    if rows:
-        out.print(table)
+    elif rows:
+        out.print(versions_table(rows))
 
 
 @registry_app.command("show")
@@ -382,14 +423,16 @@ def registry_show(
     as_json: AsJson = False,
 ) -> None:
     """Version, model, time, metrics."""
+    from pipelines.versions import described
     from recsys_ae.registry import Registry
 
-    about = Registry(registry).show(version)
+    (about,) = described(Registry(registry), [version])
     if as_json:
         print_json(about)
         return
-    for name in ("version", "model", "created", "current", "users", "items"):
-        out.print(f"{name:10} {about[name]}")
+    for name in ("version", "model", "created", "current", "users", "items", "pinned", "note", "traffic"):
+        if about[name] not in (None, ""):
+            out.print(f"{name:10} {about[name]}", markup=False)
     table = Table(title="On the validation users", title_justify="left")
     for name in ("metric", "mean", "95 % interval"):
         table.add_column(name)
@@ -401,19 +444,106 @@ def registry_show(
 
 @registry_app.command("promote")
 def registry_promote(registry: RegistryPath, version: Annotated[str, typer.Argument(show_default=False)]) -> None:
-    """Make a version current; its digests are checked first."""
+    """Make a version current; its digests are checked first. An A/B test goes on."""
     from recsys_ae.registry import Registry
 
-    Registry(registry).promote(version)
+    opened = Registry(registry)
+    opened.promote(version)
     out.print(f"current is {version}")
+    _tell_test(opened)
 
 
 @registry_app.command("rollback")
 def registry_rollback(registry: RegistryPath) -> None:
-    """Go back to the version that was current before."""
+    """Go back to the version that was current before. An A/B test goes on."""
     from recsys_ae.registry import Registry
 
-    out.print(f"current is {Registry(registry).rollback()}")
+    opened = Registry(registry)
+    out.print(f"current is {opened.rollback()}")
+    _tell_test(opened)
+
+
+def _tell_test(registry: "Registry") -> None:
+    from pipelines.versions import in_test
+
+    if (told := in_test(registry)) is not None:
+        warn(told)
+
+
+@registry_app.command("pin")
+def registry_pin(
+    registry: RegistryPath,
+    version: Annotated[str, typer.Argument(show_default=False)],
+    note: Annotated[str, typer.Option(help="Why.")] = "",
+) -> None:
+    """Never prune a version."""
+    from recsys_ae.registry import Registry
+
+    out.print(f"pinned is {Registry(registry).pin(version, note)}", markup=False, highlight=False, soft_wrap=True)
+
+
+@registry_app.command("unpin")
+def registry_unpin(registry: RegistryPath, version: Annotated[str, typer.Argument(show_default=False)]) -> None:
+    """Prune a version as any other."""
+    from recsys_ae.registry import Registry
+
+    out.print(f"no longer pinned is {Registry(registry).unpin(version)}", markup=False, highlight=False, soft_wrap=True)
+
+
+@registry_app.command("traffic")
+def registry_traffic(
+    registry: RegistryPath,
+    shares: Annotated[
+        list[str] | None, typer.Argument(metavar="[VERSION=SHARE]...", help="Shares that sum to 1, or in percent.")
+    ] = None,
+    salt: Annotated[
+        str | None, typer.Option(help="Who is where; that of the test in progress, or else a new one, without.")
+    ] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="End the A/B test: all traffic to current.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """The shares of an A/B test: show, set, clear. Its versions are never pruned; promotions do not touch it."""
+    from pipelines.tables import traffic_table
+    from pipelines.versions import parse_shares
+    from recsys_ae.registry import Registry
+
+    if clear and (shares or salt is not None):
+        raise ConfigError("--clear ends the A/B test; expected it without shares and salt")
+    if salt is not None and not shares:
+        raise ConfigError("--salt is of shares; expected VERSION=SHARE too")
+    opened = Registry(registry)
+    found = opened.set_traffic(parse_shares(shares) if shares else None, salt) if shares or clear else opened.traffic()
+    if as_json:
+        print_json({"current": opened.current(), "traffic": found and found.as_json()})
+    elif found is None:
+        out.print(f"no A/B test; current is {opened.current()}", markup=False, highlight=False, soft_wrap=True)
+    else:
+        out.print(traffic_table(found))
+
+
+@registry_app.command("check")
+def registry_check(
+    registry: RegistryPath,
+    version: Annotated[str | None, typer.Argument(help="A version; current without.", show_default=False)] = None,
+    all_versions: Annotated[bool, typer.Option("--all", help="All versions, and the registry's own files.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Verify every byte of a version, its twin's too; exit code 1 and a line for each file that is damaged."""
+    from pipelines.versions import faults
+    from recsys_ae.registry import Registry
+
+    if version is not None and all_versions:
+        raise ConfigError("expected either a version or --all")
+    found = faults(Registry(registry), version, all_versions)
+    if as_json:
+        print_json(found)
+    for name, lines in found.items():
+        if not as_json:
+            out.print(f"{name} {'is damaged' if lines else 'is whole'}", markup=False, highlight=False, soft_wrap=True)
+        for line in lines:
+            warn(line)
+    if any(found.values()):
+        raise typer.Exit(1)
 
 
 def main() -> None:

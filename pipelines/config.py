@@ -10,6 +10,7 @@ import zoneinfo
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -20,6 +21,7 @@ from pydantic import (
     PositiveInt,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -29,18 +31,39 @@ from recsys_ae.datasets import DIVIDED, check_name
 from recsys_ae.errors import ConfigError
 from recsys_ae.evaluation import parse_metric
 from recsys_ae.models import MODELS, ModelConfig
+from recsys_ae.objects import check_options, check_url, redacted
 from recsys_ae.preprocessing import Preprocessing
 from recsys_ae.staging import Columns
 from recsys_ae.training.run import Precision
 
+LONGEST_TABLE = 50
+"""Bytes of the name of a table of lists: PostgreSQL cuts names at 63, and the table beside it has a longer one."""
 LEAST_MEMORY = 128 * 10**6
 """Bytes that reading and cleaning a log need whatever its size: DuckDB's own buffers."""
+
+
+SECRETS = (["url"], ["signing_key"])
+"""Keys whose values no message shows."""
 
 
 class Section(BaseModel):
     """A section of the file: frozen, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Paths = str | list[str]
+"""A file, a glob, a URL of objects, or several."""
+
+
+def without_secret(path: Paths | None) -> Paths | None:
+    """What a key that names files or objects holds. Raises ValueError where a URL has a password in it."""
+    for each in [path] if isinstance(path, str) else path or ():
+        try:
+            check_url(each)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+    return path
 
 
 class LogSection(Preprocessing):
@@ -50,7 +73,7 @@ class LogSection(Preprocessing):
     Preprocessing too.
     """
 
-    path: str | list[str] | None = None
+    path: Paths | None = None
     url: SecretStr | None = None
     query: str | None = None
     table: str | None = None
@@ -69,6 +92,8 @@ class LogSection(Preprocessing):
     min_user_interactions: PositiveInt = 1
     min_item_interactions: PositiveInt = 1
     memory_limit: Annotated[ByteSize, Field(ge=LEAST_MEMORY)] | None = None
+
+    _no_secret = field_validator("path")(without_secret)
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -116,10 +141,12 @@ class LogSection(Preprocessing):
 class ItemsSection(Section):
     """Titles and categories (separated by |) by item id."""
 
-    path: str | None = None
+    path: Paths | None = None
     id: str = "item_id"
     title: str | None = None
     category: str | None = None
+
+    _no_secret = field_validator("path")(without_secret)
 
 
 Share = int | float
@@ -150,9 +177,11 @@ class SplitSection(Section):
     validation_fraction: float = Field(0.1, gt=0, lt=1)
     test_fraction: float = Field(0.1, gt=0, lt=1)
     windows: PositiveInt = 1
-    train: str | None = None
-    test: str | None = None
+    train: Paths | None = None
+    test: Paths | None = None
     refit: bool = True
+
+    _no_secret = field_validator("train", "test")(without_secret)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -243,13 +272,152 @@ class PublishSection(Section):
         return self
 
 
+Action = Literal["stop", "warn", "off"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class ColumnsCheck(Section):
+    """Columns and kinds of ids are those of the last night."""
+
+    action: Action = "stop"
+
+
+class VolumeCheck(Section):
+    """Rows read and kept, in multiples of the median of the nights before."""
+
+    min_ratio: Fraction = 0.5
+    max_ratio: float = Field(3.0, ge=1, allow_inf_nan=False)
+    action: Action = "stop"
+
+
+class DroppedCheck(Section):
+    """The share of rows that cleaning leaves out, above the median of the nights before."""
+
+    max_rise: Fraction = 0.2
+    action: Action = "stop"
+
+
+class NewUsersCheck(Section):
+    """The share of users that the last night did not have."""
+
+    max_share: Fraction = 0.5
+    action: Action = "warn"
+
+
+class NewItemsCheck(Section):
+    """The share of items that the last night did not have."""
+
+    max_share: Fraction = 0.5
+    action: Action = "stop"
+
+
+class DriftCheck(Section):
+    """Jensen-Shannon divergence of the items' popularity from the last night's, in bits."""
+
+    max_divergence: Fraction = 0.05
+    action: Action = "warn"
+
+
+class BotsCheck(Section):
+    """The share of rows dropped as those of robots, and of interactions that the heaviest thousandth of the users has."""
+
+    max_dropped_share: Fraction = 0.1
+    max_heaviest_share: Fraction = 0.2
+    action: Action = "warn"
+
+
+class FreshnessCheck(Section):
+    """The age of the newest event; not looked at without `max_age_hours`."""
+
+    max_age_hours: float | None = Field(None, gt=0, allow_inf_nan=False)
+    action: Action = "stop"
+
+
+class FutureCheck(Section):
+    """The share of interactions later than this machine's clock."""
+
+    max_share: Fraction = 0.001
+    action: Action = "warn"
+
+
+class ChecksSection(Section):
+    """What tonight's data must be like before anything is trained on them; `nights`: how many accepted ones have a say."""
+
+    nights: PositiveInt = 7
+    columns: ColumnsCheck = ColumnsCheck()
+    volume: VolumeCheck = VolumeCheck()
+    dropped: DroppedCheck = DroppedCheck()
+    new_users: NewUsersCheck = NewUsersCheck()
+    new_items: NewItemsCheck = NewItemsCheck()
+    drift: DriftCheck = DriftCheck()
+    bots: BotsCheck = BotsCheck()
+    freshness: FreshnessCheck = FreshnessCheck()
+    future: FutureCheck = FutureCheck()
+
+
+TABLE = r"^([^.\x00]{1,63}\.)?[^.\x00]+$"
+"""A table of a database, with or without its schema."""
+
+
 class ScoreSection(Section):
-    """Lists of all users: where, how long, users of a file, and a file of item_id that nobody is shown."""
+    """Lists of all users: where, how long, users of a file, a file of item_id that nobody is shown, and a database's table."""
 
     path: Path = Path("scores")
     k: PositiveInt = 100
     users_per_file: PositiveInt = 100_000
-    exclude: str | None = None
+    exclude: Paths | None = None
+    url: SecretStr | None = None
+    table: str | None = Field(None, pattern=TABLE)
+
+    _no_secret = field_validator("exclude")(without_secret)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.url is None) != (self.table is None):
+            raise ValueError("one of url and table is set; expected both, a database and its table for the lists, or neither")
+        name = (self.table or "").rpartition(".")[2]
+        if len(name.encode()) > LONGEST_TABLE:
+            raise ValueError(f"table is called {name!r}; expected at most {LONGEST_TABLE} bytes")
+        return self
+
+
+class NotifySection(Section):
+    """Who is told what became of a night: a webhook, with the outcomes it wants, and a textfile for Prometheus.
+
+    `project` names this job there. `signing_key` signs what is posted. `timeout`: seconds of one try.
+    """
+
+    project: str = Field("recsys-ae", min_length=1)
+    url: SecretStr | None = None
+    on: tuple[Literal["failed", "refused", "published"], ...] = ("failed", "refused")
+    timeout: float = Field(10, gt=0)
+    signing_key: SecretStr | None = Field(None, min_length=1)
+    textfile: Path | None = None
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.url is not None and not _is_web(self.url.get_secret_value()):
+            raise ValueError("url is no address of the web; expected https://HOST/PATH or http://HOST/PATH")
+        if self.textfile is not None and self.textfile.suffix != ".prom":
+            raise ValueError(f"textfile is {str(self.textfile)!r}; expected a name that ends with .prom, others are not read")
+        return self
+
+
+def _is_web(address: str) -> bool:
+    try:
+        found = urlsplit(address)
+        return found.scheme in ("http", "https") and bool(found.hostname) and found.port != 0
+    except ValueError:
+        return False
+
+
+class TrackingSection(Section):
+    """Whether nights and `train` are logged to MLflow, where, and whether with the model itself."""
+
+    mlflow: bool = False
+    url: SecretStr = Field(SecretStr("sqlite:///mlflow.db"), min_length=1)
+    experiment: str = Field("recsys-ae", min_length=1)
+    artifact: bool = True
 
 
 class TuneSection(Section):
@@ -280,8 +448,23 @@ class RunConfig(BaseSettings):
     models: tuple[ModelSection, ...] = Field((ModelSection(name="mult_vae"),), min_length=1)
     registry: RegistrySection = RegistrySection()
     publish: PublishSection = PublishSection()
+    checks: ChecksSection = ChecksSection()
     score: ScoreSection = ScoreSection()
     tune: TuneSection = TuneSection()
+    notify: NotifySection = NotifySection()
+    tracking: TrackingSection = TrackingSection()
+    storage: dict[str, dict[str, Any]] = {}
+
+    @field_validator("storage")
+    @classmethod
+    def _no_secret(cls, storage: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """By protocol of a URL, what its driver is given."""
+        for protocol, options in storage.items():
+            try:
+                check_options(protocol, options)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+        return storage
 
     @classmethod
     def settings_customise_sources(
@@ -349,10 +532,17 @@ def _explained(error: ValidationError, known: list[str]) -> str:
         message = "unknown key"
         if len(where) == 1:
             message += f"; expected one of {', '.join(known)}"
-        elif where[0] in RunConfig.model_fields and len(where) == 2:
-            section = RunConfig.model_fields[where[0]].annotation
-            message += f"; expected one of {', '.join(section.model_fields)}"  # type: ignore[union-attr]
-    elif first["type"] != "value_error":
-        message += f"; found {first['input']!r}"
+        elif keys := _keys_at(where[:-1]):
+            message += f"; expected one of {', '.join(keys)}"
+    elif first["type"] != "value_error" and where[-1:] not in SECRETS:
+        message += f"; found {redacted(repr(first['input']))}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return f"{place}: {message}{more}" if place else f"{message}{more}"
+
+
+def _keys_at(where: list[str]) -> list[str]:
+    """The keys of a section, or of one within it; none where a list is on the way."""
+    keys: dict[str, Any] = RunConfig.model_fields
+    for name in where:
+        keys = getattr(keys[name].annotation, "model_fields", {}) if name in keys else {}
+    return list(keys)

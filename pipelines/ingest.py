@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.config import ItemsSection, RunConfig, SplitSection
+from pipelines.config import Paths, RunConfig, SplitSection
+from pipelines.paths import local_paths, naming_objects
 from recsys_ae import datasets, log, sql
 from recsys_ae.cleaning import Cleaning
 from recsys_ae.dataset import Dataset
@@ -55,7 +56,7 @@ def described(
 ) -> Source:
     """A clean log with what `[items]` says, if it is set, else with what is known otherwise."""
     if config.items.path:
-        titles, categories = read_items(config.items, log.id_kind(found, "item_id"))
+        titles, categories = read_items(config, log.id_kind(found, "item_id"))
     return Source(found, titles or {}, categories or {})
 
 
@@ -71,7 +72,7 @@ def source_files(config: RunConfig, anew: bool = False) -> SourceFiles:
     """The files of `[log]`; of a database those that hold its rows, in the run folder. `anew`: all of its rows are read."""
     section = config.log
     if section.path is not None:
-        return SourceFiles([section.path] if isinstance(section.path, str) else section.path, {})
+        return SourceFiles(local_paths(config, section.path), {})
     if section.url is None:
         raise ConfigError('[log] has no source; expected path = "FILE", url = "DATABASE" with a query, or dataset = "NAME"')
     url, folder = section.url.get_secret_value(), config.run.folder
@@ -89,9 +90,10 @@ def source_files(config: RunConfig, anew: bool = False) -> SourceFiles:
 def clean_files(config: RunConfig, paths: list[str]) -> InteractionLog:
     """The files as a clean log in the run folder."""
     section = config.log
-    return log.read_log(
-        paths, section.columns, section.cleaning, ids=section.ids, into=log_of(config), memory_limit=section.memory_limit
-    )
+    with naming_objects(config):
+        return log.read_log(
+            paths, section.columns, section.cleaning, ids=section.ids, into=log_of(config), memory_limit=section.memory_limit
+        )
 
 
 def log_of(config: RunConfig) -> Path:
@@ -99,11 +101,14 @@ def log_of(config: RunConfig) -> Path:
     return config.run.folder / "log.parquet"
 
 
-def read_items(section: ItemsSection, kind: IdKind) -> tuple[Titles, Categories]:
+def read_items(config: RunConfig, kind: IdKind) -> tuple[Titles, Categories]:
     """Titles and categories by item id. Ids are of the log's kind. Raises LogError."""
+    section = config.items
     assert section.path is not None
     wanted = {"id": section.id, "title": section.title, "category": section.category}
-    rows = log.read_columns(section.path, {role: name for role, name in wanted.items() if name})
+    paths = local_paths(config, section.path)
+    with naming_objects(config):
+        rows = log.read_columns(paths, {role: name for role, name in wanted.items() if name})
     titles: Titles = {}
     categories: Categories = {}
     for row in rows:
@@ -186,16 +191,18 @@ def _given(config: RunConfig) -> tuple[Split, dict[str, Any]]:
     asked = rules.model_copy(update=dict.fromkeys(("max_user_events", "max_user_events_per_day", "max_history")))
     columns = config.log.columns if section.train else Columns()
     for side, path, rule in zip(("train", "test"), paths, (rules, asked), strict=True):
-        sides[side] = log.read_log(
-            path,
-            columns,
-            Cleaning(rule.model_copy(update={"max_item_idle_days": None})),
-            ids=config.log.ids,
-            into=config.run.folder / f"{side}.parquet",
-            memory_limit=config.log.memory_limit,
-        )
+        local = local_paths(config, path)
+        with naming_objects(config):
+            sides[side] = log.read_log(
+                local,
+                columns,
+                Cleaning(rule.model_copy(update={"max_item_idle_days": None})),
+                ids=config.log.ids,
+                into=config.run.folder / f"{side}.parquet",
+                memory_limit=config.log.memory_limit,
+            )
     if config.items.path:
-        titles, categories = read_items(config.items, log.id_kind(sides["train"], "item_id"))
+        titles, categories = read_items(config, log.id_kind(sides["train"], "item_id"))
     train = Dataset.from_log(sides["train"], config.log.preprocessing, titles, categories)
     test = Dataset.from_log(sides["test"], train.preprocessing)
     made = given(
@@ -216,7 +223,7 @@ def _given(config: RunConfig) -> tuple[Split, dict[str, Any]]:
     return made, counts
 
 
-def _given_files(config: RunConfig) -> tuple[tuple[str, str], Titles, Categories]:
+def _given_files(config: RunConfig) -> tuple[tuple[Paths, Paths], Titles, Categories]:
     """The two files that `[split]` names, else those of a data set that comes divided, with its titles and categories."""
     if config.split.train and config.split.test:
         return (config.split.train, config.split.test), {}, {}

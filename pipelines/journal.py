@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,12 +21,16 @@ from recsys_ae.sealed import content_digest, file_digest, read_sealed, write_sea
 
 RUN, LOG, LOCK = "run.json", "log.jsonl", "lock"
 
+Told = Callable[["Journal", dict[str, Any]], None]
+"""Called with what run.json says of a run once that is over, the folder still held; of a killed one when the next begins."""
+
 
 class Journal:
     """One run at a time. A stage that was done with the same inputs is not done again, in this run or a later one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, told: Told | None = None) -> None:
         self.folder = folder
+        self._told = told
         self._state: dict[str, Any] = {}
         self._reused: dict[str, bool] = {}  # of this run: run.json has stages of earlier ones too
 
@@ -49,17 +54,32 @@ class Journal:
                 lock.truncate(0)
                 lock.write(str(os.getpid()))
                 lock.flush()
-            self._state = {"outcome": "running", "started": _now(), **facts, "stages": self._stages_before()}
-            self._reused = {}
-            self._tell("begin", **facts)
-            self._save()
             try:
+                self._begin(**facts)
                 yield self
             except BaseException as error:
                 refused = isinstance(error, GateError)
                 with suppress(WriteError, OSError):  # a full disk: what ended the run is what must be told
                     self.end("refused" if refused else "failed", error=str(error) or type(error).__name__)
                 raise
+            finally:
+                self._hand_on(self._state)
+
+    def _begin(self, **facts: Any) -> None:
+        """A run that is not over though nobody holds the folder was killed: it could not say so itself."""
+        started = {"outcome": "running", "started": now(), "host": socket.gethostname(), "process": os.getpid(), **facts}
+        self._state, self._reused = {**started, "last_success": None, "stages": {}}, {}
+        before = self._before()
+        self._state |= {"last_success": before.get("last_success"), "stages": before.get("stages", {})}
+        if before.get("outcome") == "running":
+            self.note("killed", **{name: before.get(name) for name in ("started", "host", "process")})
+            self._hand_on(before | {"outcome": "killed"})
+        self.note("begin", **facts)
+        self._save()
+
+    def _hand_on(self, state: dict[str, Any]) -> None:
+        if self._told:
+            self._told(self, state)
 
     def stage(
         self, name: str, inputs: Mapping[str, Any], work: Callable[[], dict[str, Any]], there: Callable[[dict[str, Any]], bool]
@@ -68,13 +88,14 @@ class Journal:
         key = content_digest({"stage": name, "inputs": inputs, "code": code_digest()})
         known = self._state["stages"].pop(name, None)
         if known and known["key"] == key and known["state"] == "done" and there(known["result"]):
-            self._tell("reused", stage=name)
-            self._state["stages"][name] = known | {"reused": True}  # at the end: run.json tells them in their order
+            self.note("reused", stage=name)
+            # At the end, so that run.json tells the stages in their order.
+            self._state["stages"][name] = known | {"reused": True, "run": self._state["started"]}
             self._reused[name] = True
             self._save()
             return dict(known["result"])
-        self._state["stages"][name] = {"state": "running", "key": key, "started": _now()}
-        self._tell("stage", stage=name)
+        self._state["stages"][name] = {"state": "running", "key": key, "started": now(), "run": self._state["started"]}
+        self.note("stage", stage=name)
         self._save()
         begin = time.perf_counter()
         try:
@@ -85,7 +106,7 @@ class Journal:
         seconds = round(time.perf_counter() - begin, 3)
         self._state["stages"][name] |= {"state": "done", "seconds": seconds, "result": result, "reused": False}
         self._reused[name] = False
-        self._tell("done", stage=name, seconds=seconds)
+        self.note("done", stage=name, seconds=seconds)
         self._save()
         return dict(result)
 
@@ -95,28 +116,31 @@ class Journal:
 
     def end(self, outcome: str, **facts: Any) -> None:
         """Published, refused or failed."""
-        self._state |= {"outcome": outcome, "ended": _now(), **facts}
-        self._tell("end", outcome=outcome, **facts)
+        self._state |= {"outcome": outcome, "ended": now(), **facts}
+        if outcome == "published":
+            self._state["last_success"] = {"ended": self._state["ended"], **facts}
+        self.note("end", outcome=outcome, **facts)
         self._save()
 
-    def _stages_before(self) -> dict[str, Any]:
-        """Of the run before this one; nothing where its file is damaged: then everything is done again."""
+    def _before(self) -> dict[str, Any]:
+        """What is known of the run before this one; nothing where its file is damaged: then everything is done again."""
         path = self.folder / RUN
         if not path.is_file():
             return {}
         try:
-            return dict(read_sealed(path)["stages"])
+            return read_sealed(path)
         except ArtifactError as error:
-            self._tell("damaged", error=str(error))
+            self.note("damaged", error=str(error))
             return {}
 
     def _save(self) -> None:
         write_sealed(self.folder / RUN, self._state)
         sync(self.folder)
 
-    def _tell(self, event: str, **facts: Any) -> None:
+    def note(self, event: str, **facts: Any) -> None:
+        """A line of the log."""
         path = self.folder / LOG
-        line = (json.dumps({"time": _now(), "event": event, **facts}, ensure_ascii=False) + "\n").encode()
+        line = (json.dumps({"time": now(), "event": event, **facts}, ensure_ascii=False) + "\n").encode()
         with writing(path), path.open("ab", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
             if (written := file.write(line)) < len(line):  # the disk is full: no half line, to which the next would be joined
@@ -133,5 +157,6 @@ def code_digest() -> str:
     )
 
 
-def _now() -> str:
+def now() -> str:
+    """ISO 8601 in UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,14 +1,13 @@
-"""nightly: ingest, train, evaluate, gate, publish, score. Safe to run twice; goes on where it broke off."""
+"""nightly: ingest, check, train, evaluate, gate, publish, score. Safe to run twice; goes on where it broke off."""
 
-import glob
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipelines import gate
+from pipelines import checks, gate
 from pipelines.config import ModelSection, RunConfig
 from pipelines.evaluate import JudgeOn, judge_all, write_report
 from pipelines.evaluation.document import document
@@ -16,8 +15,12 @@ from pipelines.evaluation.judged import Bench, Judged, judge_artifact, judge_mod
 from pipelines.evaluation.per_user import PerUserWriter
 from pipelines.ingest import Source, clean_files, clean_source, described, log_of, source_files, windows_of
 from pipelines.journal import Journal
-from pipelines.score import is_whole, score
+from pipelines.paths import digests, local_paths
+from pipelines.score import delivered, score
+from pipelines.telling import tell
+from pipelines.telling.record import NightRecord
 from pipelines.train import Report, artifact_of, fit, refit
+from pipelines.versions import in_test
 from recsys_ae.artifact import Artifact
 from recsys_ae.errors import ArtifactError, ConfigError, GateError
 from recsys_ae.evaluation import evaluate
@@ -39,10 +42,11 @@ class Outcome:
 
     version: str
     verdict: gate.Verdict
-    forced: bool
+    forced: bool  # a check that stops, or the gate, was overruled
     stages: dict[str, bool]  # by name, whether it was done before and not again
     report: Path
     scores: Path
+    warnings: tuple[str, ...] = ()  # of the checks of the data, those overruled included, and of the registry
 
     def as_json(self) -> dict[str, Any]:
         """As the command prints it."""
@@ -54,6 +58,7 @@ class Outcome:
             "reused": [name for name, reused in self.stages.items() if reused],
             "report": str(self.report),
             "scores": str(self.scores),
+            "warnings": list(self.warnings),
         }
 
 
@@ -76,22 +81,45 @@ class Candidate:
         return self.folder / "whole"
 
 
-def nightly(config: RunConfig, force: bool = False, report: Report | None = None) -> Outcome:
-    """The whole night. Raises GateError where tonight's best is refused and not forced: yesterday's goes on serving."""
+def nightly(
+    config: RunConfig,
+    force: bool = False,
+    report: Report | None = None,
+    heard: Callable[[NightRecord], None] | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> Outcome:
+    """The whole night. `warn` is called with what the checks of the data found; `heard` gets the record of the night however
+    that ends, and before it that of a run that was killed.
+
+    Not forced, it raises CheckError where data are not to be trusted and GateError where tonight's best is refused: yesterday's
+    model goes on serving.
+    """
     refuse_dishonest(config)
-    with Journal(home_of(config)).run(forced=force) as journal:
+    with Journal(home_of(config), partial(tell, config, heard)).run(forced=force) as journal:
         clear_leftovers(config)
         split, counts = ingest(config, journal)
+        tonight = checks.tonight_of(config, split.refit, counts, home_of(config))
+        findings = check(config, tonight, force, journal)
+        failed = tuple(str(each) for each in findings if not each.passed)
+        if warn:
+            for text in failed:
+                warn(text)
         candidates = [train(config, section, split, journal, report) for section in config.models]
         metric = config.publish.metric
         best = max(candidates, key=lambda candidate: candidate.validation[metric]["mean"])  # chosen on validation users alone
         verdict = judge(config, candidates, best, split, counts, journal)
         if not verdict.passed and not force:
             raise GateError(f"not published: {'; '.join(verdict.reasons)} ({report_of(config) / 'report.html'})")
-        version = publish(config, best, split, verdict, force, journal)
+        forced = not verdict.passed or any(checks.stops(each) for each in findings)
+        version = publish(config, best, split, verdict, failed, forced, journal)
+        checks.accept(config, tonight, findings, home_of(config))
+        left = journal.stage("tidy", {}, lambda: {"warnings": tidy(config)}, lambda _: False)["warnings"]
+        if warn:
+            for text in left:
+                warn(text)
         scores = deliver(config, version, journal)
         journal.end("published", version=version)
-        return Outcome(version, verdict, force and not verdict.passed, journal.reused(), report_of(config), scores)
+        return Outcome(version, verdict, forced, journal.reused(), report_of(config), scores, (*failed, *left))
 
 
 def refuse_dishonest(config: RunConfig) -> None:
@@ -121,6 +149,7 @@ def ingest(config: RunConfig, journal: Journal) -> tuple[Split, dict[str, Any]]:
     source = clean_source(config) if config.log.dataset is not None else _clean_once(config, journal)
     split = windows_of(config, source)[-1]
     facts = {"digest": split.refit.digest, "users": len(split.refit.users), "items": len(split.refit.items)}
+    facts["cleaning"] = source.counts
     journal.stage("split", {}, lambda: facts, lambda _: False)
     return split, source.counts
 
@@ -129,10 +158,9 @@ def _clean_once(config: RunConfig, journal: Journal) -> Source:
     """What a source holds is only known by reading it: of a database with `since`, what is new; of files, their digests."""
     read = journal.stage("read", {}, lambda: asdict(source_files(config)), lambda _: False)
     path = log_of(config)
-    files = [Path(name) for pattern in read["paths"] for name in sorted(glob.glob(pattern))]
     where = {"url", "query", "table", "path", "event_id", "since", "since_overlap"}
     inputs = {
-        "files": {str(file): file_digest(file) for file in files if file.is_file()},
+        "files": digests(config, read["paths"]),
         "log": config.log.model_dump(mode="json", exclude=where),
     }
 
@@ -142,6 +170,25 @@ def _clean_once(config: RunConfig, journal: Journal) -> Source:
 
     done = journal.stage("ingest", inputs, work, lambda r: path.is_file() and file_digest(path) == r["log"])
     return described(config, InteractionLog(path, done["cleaning"]["read"], done["cleaning"]["dropped"]))
+
+
+def check(config: RunConfig, tonight: checks.Tonight, force: bool, journal: Journal) -> list[checks.Finding]:
+    """Whether tonight's data are like those of the nights before. Made every night: what is fresh depends on the clock."""
+    inputs = {
+        "data": tonight.night.data,
+        "before": [night.data for night in tonight.earlier.nights],
+        "checks": config.checks.model_dump(mode="json"),
+    }
+
+    def work() -> dict[str, Any]:
+        made = checks.look(config, tonight)
+        return {"findings": checks.as_json(made), "warnings": [str(each) for each in made if not each.passed]}
+
+    found = journal.stage("checks", inputs, work, lambda _: False)
+    findings = [checks.Finding(**each) for each in found["findings"]]
+    if not force:
+        checks.require(findings)
+    return findings
 
 
 def train(config: RunConfig, section: ModelSection, split: Split, journal: Journal, report: Report | None) -> Candidate:
@@ -248,8 +295,16 @@ def _popularity(config: RunConfig, bench: Bench, writer: PerUserWriter | None) -
     return judge_model(config, section, model, record, 0.0, bench, writer)
 
 
-def publish(config: RunConfig, best: Candidate, split: Split, verdict: gate.Verdict, force: bool, journal: Journal) -> str:
-    """A version of the registry, its twin beside it, made current; old ones go. What is there already is not made again."""
+def publish(
+    config: RunConfig,
+    best: Candidate,
+    split: Split,
+    verdict: gate.Verdict,
+    failed: Sequence[str],
+    forced: bool,
+    journal: Journal,
+) -> str:
+    """A version of the registry, its twin beside it, made current. What is there already is not made again."""
     registry = Registry(config.registry.path)
     made_of = {
         "whole": read_sealed(best.whole / "manifest.json")["files"],
@@ -260,11 +315,10 @@ def publish(config: RunConfig, best: Candidate, split: Split, verdict: gate.Verd
         version = next((v for v in reversed(registry.versions()) if is_made_of(registry, v, made_of)), None)
         if version is None:
             artifact, twin = Artifact.load(best.whole), Artifact.load(best.twin)
-            artifact.manifest.update(made_of=made_of, gate=verdict.as_json(), forced=force and not verdict.passed)
+            artifact.manifest.update(made_of=made_of, gate=verdict.as_json(), failed_checks=list(failed), forced=forced)
             stored = StoredUsers(split.refit.users, split.refit.histories)
             version = registry.publish(artifact, best.section.key, stored, best.validation, twin)
         registry.promote(version)
-        registry.prune(config.publish.keep)
         return {"version": version}
 
     inputs = {"made_of": made_of, "registry": str(config.registry.path.resolve())}
@@ -286,10 +340,30 @@ def is_made_of(registry: Registry, version: str, made_of: dict[str, Any]) -> boo
         return False
 
 
+def tidy(config: RunConfig) -> list[str]:
+    """Old versions go. What hinders that, or keeps traffic from the new version, is told and stops nothing."""
+    registry, told = Registry(config.registry.path), []
+    try:
+        registry.prune(config.publish.keep)
+    except ArtifactError as error:
+        told.append(f"no version was pruned: {error}")
+    if (test := in_test(registry)) is not None:
+        told.append(test)
+    return told
+
+
 def deliver(config: RunConfig, version: str, journal: Journal) -> Path:
-    """The lists of all users."""
+    """The lists of all users, in files and in the table that is named."""
     inputs = {"version": version, "score": config.score.model_dump(mode="json")}
-    done = journal.stage("score", inputs, lambda: score(config, version).as_json(), lambda r: is_whole(Path(r["folder"])))
+    if config.score.exclude is not None:
+        local_paths(config, config.score.exclude)  # fetched, where it is of a store
+        inputs["excluded"] = digests(config, config.score.exclude)
+    done = journal.stage(
+        "score",
+        inputs,
+        lambda: score(config, version).as_json(),
+        lambda r: delivered(config.score, Path(r["folder"])),
+    )
     return Path(done["folder"])
 
 

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,14 +13,18 @@ from numpy.typing import NDArray
 
 from pipelines.columns import id_array
 from pipelines.config import RunConfig, ScoreSection
+from pipelines.paths import local_paths, naming_objects
 from recsys_ae import log
 from recsys_ae.artifact import Artifact
-from recsys_ae.errors import ArtifactError
+from recsys_ae.errors import ArtifactError, TableError
 from recsys_ae.ids import Id, IdMap, parse_id
 from recsys_ae.ranking import rank_top_k
 from recsys_ae.registry import Registry, StoredUsers
 from recsys_ae.scratch import clear, held, remove_unless_held, sync, whole_file
 from recsys_ae.sealed import check_digest, content_digest, file_digest, read_sealed, write_sealed
+
+if TYPE_CHECKING:
+    from pipelines.score_table import Loaded
 
 POINTER, DONE = "scores.json", "_scores.json"
 """Beside the folders, for the last that was finished; in a folder, once all its parts are there (_: no part to a reader)."""
@@ -30,7 +34,7 @@ Told = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Scored:
-    """Where the lists of a version are, how many, and how many of their parts were there already."""
+    """Where the lists of a version are, how many, how many of their parts were there already, and their table."""
 
     version: str
     folder: Path
@@ -38,6 +42,7 @@ class Scored:
     rows: int
     parts: int
     resumed: int
+    table: "Loaded | None" = None
 
     def as_json(self) -> dict[str, Any]:
         """As the command prints it."""
@@ -48,6 +53,7 @@ class Scored:
             "rows": self.rows,
             "parts": self.parts,
             "resumed": self.resumed,
+            "table": self.table and self.table.as_json(),
         }
 
 
@@ -56,13 +62,13 @@ def score(config: RunConfig, version: str | None = None, told: Told | None = Non
 
     A part is written whole or not at all, and not again where it is there undamaged: the digest is that of k, parts and
     exclusions. At the end `PATH/scores.json` names the folder, so that a reader that starts there never sees half of the
-    lists; the folder that it named before stays, older ones go, and those that were never finished. `told` is called with
-    parts done and parts in all.
+    lists; the folder that it named before stays, older ones go, and those that were never finished. Then they are loaded into
+    `[score] table`, where one is named. `told` is called with parts done and parts in all.
     """
     registry, section = Registry(config.registry.path), config.score
     artifact, stored = registry.load(version)
     name = registry.show(version)["version"]
-    excluded = excluded_items(section, artifact.items)
+    excluded = excluded_items(config, artifact.items)
     facts = {
         "version": name,
         "k": section.k,
@@ -94,7 +100,30 @@ def score(config: RunConfig, version: str | None = None, told: Told | None = Non
         counts = {"users": done.users, "rows": rows, "parts": done.parts}
         write_sealed(folder / DONE, facts | counts | {"files": files})
         _point(section.path, folder, facts | counts)
-    return done
+        return replace(done, table=_load(section, done)) if section.url else done
+
+
+def _load(section: ScoreSection, done: Scored) -> "Loaded":
+    from pipelines.score_table import load  # its drivers are needed by few
+
+    assert section.url and section.table
+    parts = sorted(done.folder.glob("part-*.parquet"))
+    return load(section.url.get_secret_value(), section.table, parts, done.version, done.folder.name)
+
+
+def delivered(section: ScoreSection, folder: Path) -> bool:
+    """Whether all the lists are in the folder, and in the table where one is named. Not where the database says nothing."""
+    if not is_whole(folder):
+        return False
+    if section.url is None:
+        return True
+    from pipelines.score_table import holds
+
+    assert section.table
+    try:
+        return holds(section.url.get_secret_value(), section.table, folder.name, read_sealed(folder / DONE)["rows"])
+    except TableError:
+        return False
 
 
 def is_whole(folder: Path) -> bool:
@@ -136,13 +165,14 @@ def _point(path: Path, folder: Path, facts: dict[str, Any]) -> None:
             remove_unless_held(old)
 
 
-def excluded_items(section: ScoreSection, items: IdMap) -> NDArray[np.int64]:
+def excluded_items(config: RunConfig, items: IdMap) -> NDArray[np.int64]:
     """Columns of the items that nobody is to be shown; ids that the model does not have cannot be shown anyway."""
-    if section.exclude is None:
+    if config.score.exclude is None:
         return np.empty(0, np.int64)
-    found: list[Id] = [
-        parse_id(row["id"], items.kind) for row in log.read_columns(section.exclude, {"id": "item_id"}) if row["id"] is not None
-    ]
+    paths = local_paths(config, config.score.exclude)
+    with naming_objects(config):
+        rows = log.read_columns(paths, {"id": "item_id"})
+        found: list[Id] = [parse_id(row["id"], items.kind) for row in rows if row["id"] is not None]
     columns = np.unique(items.positions(found))
     return columns[columns >= 0]
 

@@ -1,6 +1,6 @@
 """What a person sees: tables and progress bars, on stderr or stdout as the command says."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
+from pipelines.telling.record import NightRecord, duration, moment
 from pipelines.train import Report
+from recsys_ae.traffic import Traffic
 from recsys_ae.training.run import Progress as Epoch
 
 if TYPE_CHECKING:
-    from pipelines.nightly import Outcome
+    from pipelines.checks import Finding
 
 SHOWN = 5
 """Trials of a model in its table."""
@@ -115,7 +118,7 @@ def cleaning_table(counts: dict[str, Any]) -> Table:
     table.add_column("rows", justify="right")
     table.add_row("read", f"{counts['read']:,}")
     for cause, count in counts["dropped"].items():
-        table.add_row(f"  dropped: {cause.replace('_', ' ')}", f"{count:,}")
+        table.add_row(f"  dropped: {_words(cause)}", f"{count:,}")
     table.add_row("kept", f"{counts['kept']:,}", style="bold")
     return table
 
@@ -126,6 +129,19 @@ def reading_line(facts: Mapping[str, Any]) -> str:
         return f"read {facts['rows']:,} events of the database"
     why = f", all of them: {facts['whole']}" if facts["whole"] else ""
     return f"read {facts['read']:,} events of the database, {facts['rows']:,} are known{why}"
+
+
+def checks_table(findings: Sequence["Finding"]) -> Table:
+    """What the checks of the data found."""
+    table = Table(title="Checks", title_justify="left")
+    table.add_column("check", no_wrap=True)
+    table.add_column("outcome")
+    for name in ("found", "expected"):
+        table.add_column(name, overflow="fold")
+    for each in findings:
+        outcome, style = ("passed", "") if each.passed else (each.action, "red" if each.action == "stop" else "yellow")
+        table.add_row(each.check, outcome, each.message, each.expected, style=style)
+    return table
 
 
 def evaluation_table(document: dict[str, Any], metric: str) -> Table:
@@ -157,21 +173,74 @@ def evaluation_table(document: dict[str, Any], metric: str) -> Table:
     return table
 
 
-def night_table(done: "Outcome") -> Table:
-    """What a night came to."""
-    verdict = done.verdict
-    table = Table(title="Published" + (", though the gate refused" if done.forced else ""), title_justify="left")
-    table.add_column("what")
-    table.add_column("found", overflow="fold")
-    table.add_row("version", done.version)
-    table.add_row(f"{verdict.candidate}, {verdict.metric}", f"{verdict.mean:.4f}")
-    table.add_row("popularity", f"{verdict.popularity:.4f}")
-    if verdict.current is not None:
-        ratio = "" if verdict.ratio is None else f", ratio {verdict.ratio:.4f}"
-        table.add_row("the model before", f"{verdict.current:.4f}{ratio}")
-    table.add_row("done before, not again", ", ".join(name for name, reused in done.stages.items() if reused) or "nothing")
-    table.add_row("report", str(done.report / "report.html"))
-    table.add_row("scores", str(done.scores))
+def night_summary(record: NightRecord) -> str:
+    """What a night came to, in plain lines, as cron mails them; what the run did not come to is left out."""
+    when = moment(record.started) + ("" if record.ended is None else f" to {moment(record.ended)}")
+    lines = [f"{record.project}: {record.headline}", *_line("run", f"{when}, process {record.process} on {record.host}")]
+    if (verdict := record.verdict) is not None:
+        lines += _line("gate", f"{verdict.candidate} reaches {verdict.metric} {verdict.mean:.4f}")
+        if verdict.current is not None:
+            ratio = "" if verdict.ratio is None else f", ratio {verdict.ratio:.4f}"
+            span = verdict.difference_ci95
+            interval = "" if span is None else f" (difference {span[0]:+.4f} to {span[1]:+.4f}, 95 %)"
+            lines += _line("", f"the model before {verdict.current:.4f}{ratio}{interval}")
+        lines += _line("", f"popularity {verdict.popularity:.4f}")
+    if (data := record.done("split")) is not None:
+        lines += _line("data", f"{data['users']:,} users, {data['items']:,} items")
+        rows = record.cleaning
+        lines += _line("rows", f"{rows['read']:,} read, {rows['kept']:,} kept")
+        for cause, count in rows["dropped"].items():
+            lines += _line("", f"{count:,} dropped: {_words(cause)}") if count else []
+    width = max((len(stage.name) for stage in record.stages), default=0)
+    for place, stage in enumerate(record.stages):
+        took = stage.state if stage.seconds is None else "done before, not again" if stage.reused else duration(stage.seconds)
+        lines += _line("" if place else "stages", f"{stage.name:{width}}  {took}")
+    for place, text in enumerate(record.warnings):
+        lines += _line("" if place else "warnings", text)
+    if record.report is not None:
+        lines += _line("report", str(record.report))
+    if (scored := record.done("score")) is not None:
+        lines += _line("scores", f"{scored['rows']:,} rows for {scored['users']:,} users in {record.scores}")
+    if record.outcome != "published" and (success := record.last_success) is not None:
+        lines += _line("published", f"{success['version']} was the last, {moment(success['ended'])}")
+    return "\n".join(lines)
+
+
+def _line(label: str, text: str) -> list[str]:
+    return [f"  {label:9} {text}"]
+
+
+def _words(cause: str) -> str:
+    return cause.replace("_", " ")
+
+
+def versions_table(rows: list[dict[str, Any]]) -> Table:
+    """A line a version; pins and shares only where there are any."""
+    shown: dict[str, Callable[[dict[str, Any]], str]] = {
+        "version": lambda row: row["version"],
+        "model": lambda row: row["model"],
+        "created": lambda row: row["created"],
+        "current": lambda row: "yes" if row["current"] else "",
+    }
+    if any(row["pinned"] for row in rows):
+        shown["pinned"] = lambda row: (row["note"] or "yes") if row["pinned"] else ""
+    if any(row["traffic"] for row in rows):
+        shown["traffic"] = lambda row: f"{row['traffic']:.4g}" if row["traffic"] else ""
+    table = Table()
+    for name in shown:
+        table.add_column(name, no_wrap=name == "version")
+    for row in rows:
+        table.add_row(*(Text(cell(row)) for cell in shown.values()))
+    return table
+
+
+def traffic_table(traffic: Traffic) -> Table:
+    """Who gets how much."""
+    table = Table(title="An A/B test is in progress", caption=Text(f"salt {traffic.salt}"), title_justify="left")
+    table.add_column("version", no_wrap=True)
+    table.add_column("share", justify="right")
+    for version, share in traffic.shares.items():
+        table.add_row(version, f"{share:.4g}")
     return table
 
 

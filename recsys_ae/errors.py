@@ -9,9 +9,11 @@
     ├── ModelError             a model used against its contract  (exit code 1)
     │   ├── NotFittedError     scored or saved before `fit` or `restore`
     │   └── WidthError         histories or tensors of another catalogue
+    ├── CheckError             tonight's data are not like those of the nights before  (exit code 1)
     ├── GateError              tonight's model is not published, on purpose  (exit code 3)
     ├── BusyError              another process is at it  (exit code 1)
     ├── FetchError             a public data set cannot be had, or is not what was published  (exit code 1)
+    ├── TableError             a database's table cannot be written  (exit code 1)
     └── StorageError           what lies on disk is not what was written  (exit code 1)
         ├── WriteError         or cannot be written: no room
         ├── ArtifactError      a digest, a missing file, a wrong shape
@@ -62,6 +64,10 @@ class WidthError(ModelError):
     """Histories or tensors belong to a catalogue of another size."""
 
 
+class CheckError(RecsysError):
+    """Tonight's data are not like those of the nights before; nothing is trained on them."""
+
+
 class GateError(RecsysError):
     """The gate refused to publish."""
 
@@ -74,6 +80,10 @@ class BusyError(RecsysError):
 
 class FetchError(RecsysError):
     """A public data set cannot be had, or what came is not what was published."""
+
+
+class TableError(RecsysError):
+    """A table of a database cannot be written."""
 
 
 class StorageError(RecsysError):

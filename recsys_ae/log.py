@@ -1,6 +1,5 @@
 """InteractionLog: who did what, when. Read, validated, cleaned and sorted out of core."""
 
-import glob
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from recsys_ae.cleaning import Cleaning, clean, write_parquet
 from recsys_ae.errors import LogError
 from recsys_ae.ids import IdKind
 from recsys_ae.scratch import whole_file
-from recsys_ae.sources import FileSource, Source, TableSource, connection, identifier
+from recsys_ae.sources import FileSource, Source, TableSource, connection, identifier, matched
 from recsys_ae.staging import Columns, no_column, stage
 
 DUCKDB_SHARE, DUCKDB_LEAST = 0.35, 100 * 10**6  # of the memory limit; what it counts is about half of what it holds
@@ -117,9 +116,7 @@ def read_log(
 
     Raises LogError, which names the file, the row, what was found and what was expected.
     """
-    patterns = [path] if isinstance(path, str) else list(path)
-    source = FileSource(tuple(Path(name) for pattern in patterns for name in (sorted(glob.glob(pattern)) or [pattern])))
-    return _read(source, None, columns, cleaning, ids, into, memory_limit)
+    return _read(FileSource(matched(path)), None, columns, cleaning, ids, into, memory_limit)
 
 
 def _read(
@@ -142,9 +139,12 @@ def _read(
     return InteractionLog(stored, staged.read, dropped)
 
 
-def read_columns(path: str, columns: Mapping[str, str]) -> list[dict[str, str | None]]:
-    """Rows of a table beside the log (titles of items): the named columns as text, by role. Raises LogError."""
-    source = FileSource((Path(path),))
+def read_columns(path: str | Sequence[str], columns: Mapping[str, str]) -> list[dict[str, str | None]]:
+    """Rows of a table beside the log (titles of items): the named columns as text, by role. `path` as of `read_log`.
+
+    Raises LogError.
+    """
+    source = FileSource(matched(path))
     with connection() as con:
         types = source.columns(con)
         for role, name in columns.items():

@@ -1,6 +1,7 @@
 """Where a log's rows come from: files of one format, or a table in memory, as something DuckDB selects from."""
 
 import csv
+import glob
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -197,6 +198,12 @@ class FileSource:
 
 
 Source: TypeAlias = TableSource | FileSource
+
+
+def matched(path: str | Sequence[str]) -> tuple[Path, ...]:
+    """The files of a name, a glob, or several, each glob in the order of names; what matches nothing stays as it is."""
+    patterns = [path] if isinstance(path, str) else path
+    return tuple(Path(name) for pattern in patterns for name in (sorted(glob.glob(pattern)) or [pattern]))
 
 
 def file_format(file: Path) -> str:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -88,7 +89,17 @@ def number(session: Session, query: str) -> int:
 
 def shown(url: str) -> str:
     """The url without its password."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+    return re.sub(r"(password=)[^&]*", r"\1***", re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url))
+
+
+def said(url: str, error: BaseException) -> str:
+    """What a driver's error says in one line, never the password."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    line = next((line for line in lines if "ERROR:" in line or "FATAL:" in line), lines[0] if lines else type(error).__name__)
+    for secret in re.findall(r"://[^:/@]*:([^@]+)@|password=([^&]+)", url):
+        for password in filter(None, secret):
+            line = line.replace(password, "***").replace(unquote(password), "***")
+    return line
 
 
 def _short(query: str) -> str:
@@ -102,15 +113,8 @@ def _explained(url: str, query: str, errors: tuple[type[Exception], ...]) -> Ite
     try:
         yield
     except errors as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        said = next(
-            (line for line in lines if "ERROR:" in line or "FATAL:" in line), lines[0] if lines else type(error).__name__
-        )
-        password = re.search(r"://[^:/@]*:([^@]+)@", url)
-        if password:
-            said = said.replace(password[1], "***")
         asked = f"; the query was {_short(query)}" if query else ""
-        raise LogError(f"{shown(url)}: {said}{asked}") from None
+        raise LogError(f"{shown(url)}: {said(url, error)}{asked}") from None
 
 
 class _Postgres:

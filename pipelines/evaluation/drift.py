@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 def earlier_nights(document: Mapping[str, Any], before: Mapping[Path, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -30,15 +31,20 @@ def _night(document: Mapping[str, Any], before: Mapping[str, Any], path: Path) -
 
 
 def _divergence(data: Mapping[str, Any], then: Mapping[str, Any]) -> float | None:
-    """Jensen-Shannon divergence of the lengths of histories, in bits: 0 alike, 1 nothing in common (Lin 1991)."""
+    """Jensen-Shannon divergence of the lengths of histories, in bits."""
     one, other = ((d.get("profile") or {}).get("history_lengths") for d in (data, then))
     if not one or not other or one["edges"] != other.get("edges") or not sum(one["users"]) or not sum(other["users"]):
         return None
-    p, q = (np.array(d["users"], np.float64) / sum(d["users"]) for d in (one, other))
+    return round(jensen_shannon(np.array(one["users"]), np.array(other["users"])), 6)
+
+
+def jensen_shannon(one: NDArray[np.integer], other: NDArray[np.integer]) -> float:
+    """Divergence in bits of what two arrays of counts (n,) are shares of: 0 alike, 1 nothing in common (Lin 1991)."""
+    p, q = one / one.sum(), other / other.sum()
     middle = (p + q) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
         halves = [np.where(x > 0, x * np.log2(x / middle), 0.0).sum() / 2 for x in (p, q)]
-    return round(float(sum(halves)), 6)
+    return float(sum(halves))
 
 
 def _shared_top(data: Mapping[str, Any], then: Mapping[str, Any]) -> float | None:

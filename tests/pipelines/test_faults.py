@@ -20,6 +20,7 @@ import pytest
 
 from benchmarks.chaos import answering, delivered
 from pipelines.__main__ import main
+from pipelines.config import ChecksSection
 from pipelines.journal import Journal
 from recsys_ae import Registry, datasets, registry
 from recsys_ae.sealed import read_sealed
@@ -215,7 +216,7 @@ def flip(path: Path) -> None:
     "patterns",
     [
         ("registry/2*/model.safetensors", "runs/nightly/models/*/twin/manifest.json", "scores/scores.json"),
-        ("registry/2*/version.json", "runs/log.parquet", "scores/2*/part-00001.parquet"),
+        ("registry/2*/items.json", "runs/log.parquet", "scores/2*/part-00001.parquet"),
         ("registry/2*/manifest.json", "runs/nightly/run.json", "scores/2*/_scores.json"),
         ("registry/2*/histories.safetensors", "runs/nightly/models/*/whole/model.safetensors"),
     ],
@@ -255,6 +256,13 @@ def test_a_flipped_bit_in_the_pointer_is_told_and_promote_mends_it(home: Path, c
     one_message(err, "registry/current.json", "damaged")
     assert command("registry", "promote", version, "--registry", "registry")[0] == 0
     assert answering(home) == version and command("nightly", "run.toml")[0] == 0
+
+
+def test_a_flipped_bit_in_what_tells_a_version_is_told(home: Path, command: Run) -> None:
+    flip(next(home.glob("registry/2*/version.json")))
+    code, _, err = command("nightly", "run.toml")
+    assert code == 1
+    one_message(err, "version.json", "damaged")
 
 
 def test_a_damaged_checkpoint_costs_its_epochs_alone(
@@ -299,11 +307,17 @@ def test_a_clean_log_cut_off_is_made_again(home: Path, command: Run) -> None:
 
 
 def test_a_source_that_shrank_by_nine_tenths_publishes_nothing_worse(home: Path, command: Run) -> None:
-    """Without any check of the data: the twin that lost its rows ranks the held-out users worse, and the gate sees it."""
+    """The checks stop it; where they are off, its twin ranks the held-out users worse, and the gate sees it."""
     version = answering(home)
     events = pq.read_table(home / "events.parquet")
     pq.write_table(events.slice(len(events) * 9 // 10), home / "events.parquet")
     code, _, err = command("nightly", "run.toml")
+    assert code == 1
+    one_message(err, "rows")
+    names = sorted(set(ChecksSection.model_fields) - {"nights"})
+    off = "".join(f'[checks.{name}]\naction = "off"\n' for name in names)
+    (home / "unchecked.toml").write_text(CONFIG.replace("[[models]]", off + "[[models]]", 1))
+    code, _, err = command("nightly", "unchecked.toml")
     assert code == 3
     one_message(err, "not published", "the current model")
     assert answering(home) == version

@@ -84,7 +84,17 @@ def test_nights_publish_do_nothing_twice_and_take_in_what_is_new(run: Run, home:
     assert third["version"] != first["version"] and third["reused"] == []
     assert third["gate"]["ratio"] > 0.98 and registry.versions() == [first["version"], third["version"]]
     state = read_sealed(home / "runs/nightly/run.json")
-    assert list(state["stages"]) == ["read", "ingest", "split", "train ease", "train mult_dae", "gate", "publish", "score"]
+    assert list(state["stages"]) == [
+        "read",
+        "ingest",
+        "split",
+        "checks",
+        "train ease",
+        "train mult_dae",
+        "gate",
+        "publish",
+        "score",
+    ]
     assert state["outcome"] == "published" and state["stages"]["ingest"]["result"]["cleaning"]["kept"] > 0
     lines = [json.loads(line) for line in (home / "runs/nightly/log.jsonl").read_text().splitlines()]
     assert [line["event"] for line in lines].count("begin") == 4 and lines[-1]["outcome"] == "published"

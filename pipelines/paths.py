@@ -1,0 +1,49 @@
+"""The paths of a configuration as files of this machine: objects of URLs are fetched into the run folder first."""
+
+import glob
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from pipelines.config import RunConfig
+from recsys_ae import objects
+from recsys_ae.sealed import file_digest
+
+
+def local_paths(config: RunConfig, path: str | Sequence[str]) -> list[str]:
+    """Names and globs of files; those of a URL are fetched, in the order of its names. Raises ConfigError, LogError."""
+    found: list[str] = []
+    for pattern in _patterns(path):
+        if objects.is_url(pattern):
+            options = config.storage.get(pattern.partition("://")[0].lower(), {})
+            files = objects.fetch(pattern, cache_of(config), options).values()
+            found += [glob.escape(str(file)) for file in files]
+        else:
+            found.append(objects.plain(pattern))
+    return found
+
+
+def naming_objects(config: RunConfig) -> AbstractContextManager[None]:
+    """What is wrong with a file that `local_paths` fetched is said of its URL."""
+    return objects.naming(cache_of(config))
+
+
+def digests(config: RunConfig, path: str | Sequence[str]) -> dict[str, Any]:
+    """Size and sha256 of the files that `local_paths` found last, by path or URL."""
+    found: dict[str, Path] = {}
+    for pattern in _patterns(path):
+        if objects.is_url(pattern):
+            found |= objects.fetched(pattern, cache_of(config))
+        else:
+            found |= {name: Path(name) for name in sorted(glob.glob(objects.plain(pattern)))}
+    return {name: file_digest(file) for name, file in found.items()}
+
+
+def cache_of(config: RunConfig) -> Path:
+    """Where objects are kept from one run to the next."""
+    return config.run.folder / "objects"
+
+
+def _patterns(path: str | Sequence[str]) -> Sequence[str]:
+    return [path] if isinstance(path, str) else path
