@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -546,15 +547,27 @@ def registry_check(
 
 
 def main() -> None:
-    """Run the command line; an error made on purpose is one message on stderr and its exit code."""
+    """Run the command line; an error made on purpose or by the system is one message on stderr and its exit code."""
     try:
         app()
     except RecsysError as error:
-        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        complain(str(error))
         sys.exit(error.exit_code)
+    except OSError as error:  # a disk that is full, a folder without rights
+        complain(str(error))
+        sys.exit(1)
     except KeyboardInterrupt:
         err.print("stopped")
         sys.exit(130)
+    except Exception as error:  # a fault of ours: where it happened, and after it what
+        err.print(traceback.format_exc(), markup=False, highlight=False, soft_wrap=True)
+        complain(f"unexpected {type(error).__name__}: {error}")
+        sys.exit(1)
+
+
+def complain(what: str) -> None:
+    """The one message."""
+    err.print(f"error: {what}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """The folder of a nightly run: who holds it, what each stage did and with what, a log in JSON lines."""
 
+import errno
 import fcntl
 import json
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Any
 
 import pipelines
 import recsys_ae
-from recsys_ae.errors import ArtifactError, BusyError, GateError
-from recsys_ae.sealed import content_digest, file_digest, read_sealed, sync, write_sealed
+from recsys_ae.errors import ArtifactError, BusyError, GateError, WriteError
+from recsys_ae.scratch import sync, writing
+from recsys_ae.sealed import content_digest, file_digest, read_sealed, write_sealed
 
 RUN, LOG, LOCK = "run.json", "log.jsonl", "lock"
 
@@ -48,15 +50,17 @@ class Journal:
                 raise BusyError(
                     f"{self.folder}: another run is at work there, process {holder}; expected one at a time"
                 ) from None
-            lock.truncate(0)
-            lock.write(str(os.getpid()))
-            lock.flush()
+            with writing(self.folder / LOCK):
+                lock.truncate(0)
+                lock.write(str(os.getpid()))
+                lock.flush()
             try:
                 self._begin(**facts)
                 yield self
             except BaseException as error:
                 refused = isinstance(error, GateError)
-                self.end("refused" if refused else "failed", error=str(error) or type(error).__name__)
+                with suppress(WriteError, OSError):  # a full disk: what ended the run is what must be told
+                    self.end("refused" if refused else "failed", error=str(error) or type(error).__name__)
                 raise
             finally:
                 self._hand_on(self._state)
@@ -135,8 +139,13 @@ class Journal:
 
     def note(self, event: str, **facts: Any) -> None:
         """A line of the log."""
-        with (self.folder / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": now(), "event": event, **facts}, ensure_ascii=False) + "\n")
+        path = self.folder / LOG
+        line = (json.dumps({"time": now(), "event": event, **facts}, ensure_ascii=False) + "\n").encode()
+        with writing(path), path.open("ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            if (written := file.write(line)) < len(line):  # the disk is full: no half line, to which the next would be joined
+                file.truncate(end)
+                raise OSError(errno.ENOSPC, f"{written} of {len(line)} bytes")
 
 
 @cache

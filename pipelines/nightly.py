@@ -1,7 +1,6 @@
 """nightly: ingest, check, train, evaluate, gate, publish, score. Safe to run twice; goes on where it broke off."""
 
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -30,6 +29,7 @@ from recsys_ae.evaluation import evaluate
 from recsys_ae.log import InteractionLog
 from recsys_ae.models import MODELS, Recommender
 from recsys_ae.registry import Registry, StoredUsers
+from recsys_ae.scratch import clear, scratch_folder
 from recsys_ae.sealed import file_digest, read_sealed
 from recsys_ae.split import Split
 from recsys_ae.training.run import RunContext
@@ -98,6 +98,7 @@ def nightly(
     """
     refuse_dishonest(config)
     with Journal(home_of(config), partial(tell, config, heard)).run(forced=force) as journal:
+        clear_leftovers(config)
         split, counts = ingest(config, journal)
         tonight = checks.tonight_of(config, split.refit, counts, home_of(config))
         findings = check(config, tonight, force, journal)
@@ -136,6 +137,13 @@ def refuse_dishonest(config: RunConfig) -> None:
         '[split] of a nightly run: expected by = "hash" with a salt, or kind = "by_time"; '
         f"with kind = {config.split.kind!r} drawn by seed, users held out tonight have trained last night's model"
     )
+
+
+def clear_leftovers(config: RunConfig) -> None:
+    """What runs that were killed had begun to write."""
+    for top in (config.run.folder, config.registry.path, config.score.path):
+        for folder in (top, *(path for path in top.rglob("*") if path.is_dir())) if top.is_dir() else ():
+            clear(folder)
 
 
 def ingest(config: RunConfig, journal: Journal) -> tuple[Split, dict[str, Any]]:
@@ -206,19 +214,18 @@ def train(config: RunConfig, section: ModelSection, split: Split, journal: Journ
         fitted = fit(config, section, split, report, starts["twin"].tensors)
         validation = evaluate(fitted.model, split.validation, config.ks).as_json()
         home.parent.mkdir(parents=True, exist_ok=True)
-        for left in home.parent.glob(f".{section.key}-*"):  # of a run that was killed
-            shutil.rmtree(left)
-        made = Path(tempfile.mkdtemp(prefix=f".{section.key}-", dir=home.parent))
+        with scratch_folder(section.key, home.parent) as folder:
+            made = folder / section.key
 
-        def save(side: str, model: Recommender, data: Dataset) -> None:
-            artifact = artifact_of(config, fitted, model, validation, data)
-            artifact.manifest.update(held_out=held_out(config, split), warm_start=starts[side].facts)
-            artifact.save(made / side)
+            def save(side: str, model: Recommender, data: Dataset) -> None:
+                artifact = artifact_of(config, fitted, model, validation, data)
+                artifact.manifest.update(held_out=held_out(config, split), warm_start=starts[side].facts)
+                artifact.save(made / side)
 
-        save("twin", fitted.model, split.train)
-        save("whole", refit(config, fitted, split, report, starts["whole"].tensors), split.refit)
-        shutil.rmtree(home, ignore_errors=True)
-        made.rename(home)
+            save("twin", fitted.model, split.train)
+            save("whole", refit(config, fitted, split, report, starts["whole"].tensors), split.refit)
+            shutil.rmtree(home, ignore_errors=True)
+            made.rename(home)
         written = read_sealed(home / "whole" / "manifest.json")
         return {"validation": validation, "digest": written["files"]["model.safetensors"], "warm_start": written["warm_start"]}
 
@@ -289,11 +296,16 @@ def _with_fit(judged: Judged, manifest: dict[str, Any]) -> Judged:
 
 
 def _current(config: RunConfig, registry: Registry, version: str, bench: Bench, writer: PerUserWriter | None) -> Judged:
-    """Its twin; of a version that was published without, the model itself, with a warning: the comparison favours it."""
-    twin = registry.twin(version)
+    """Its twin; where that was never published or is damaged, the model itself, with a warning: the comparison favours it."""
+    damage: tuple[str, ...] = ()
+    try:
+        twin = registry.twin(version)
+    except ArtifactError as error:
+        twin, damage = None, (f"{error}: the model itself is judged",)
     if twin is not None:
         return _with_fit(judge_artifact(config, twin, CURRENT, f"registry {version}", bench, writer), twin.manifest)
-    return replace(judge_version(config, registry, version, bench, writer), key=CURRENT)
+    judged = judge_version(config, registry, version, bench, writer)
+    return replace(judged, key=CURRENT, warnings=(*damage, *judged.warnings))
 
 
 def _popularity(config: RunConfig, bench: Bench, writer: PerUserWriter | None) -> Judged:
@@ -320,7 +332,7 @@ def publish(
     }
 
     def work() -> dict[str, Any]:
-        version = next((v for v in reversed(registry.versions()) if registry.manifest(v).get("made_of") == made_of), None)
+        version = next((v for v in reversed(registry.versions()) if is_made_of(registry, v, made_of)), None)
         if version is None:
             artifact, twin = Artifact.load(best.whole), Artifact.load(best.twin)
             facts = {"gate": verdict.as_json(), "failed_checks": list(failed), "forced": forced, "replaced": registry.current()}
@@ -331,8 +343,22 @@ def publish(
         return {"version": version}
 
     inputs = {"made_of": made_of, "registry": str(config.registry.path.resolve())}
-    done = journal.stage("publish", inputs, work, lambda r: registry.current() == r["version"])
-    return str(done["version"])
+
+    def there(result: dict[str, Any]) -> bool:
+        return registry.current() == result["version"] and is_made_of(registry, result["version"], made_of)
+
+    return str(journal.stage("publish", inputs, work, there)["version"])
+
+
+def is_made_of(registry: Registry, version: str, made_of: dict[str, Any]) -> bool:
+    """Whether a version holds these models, every byte of it and of its twin as written."""
+    try:
+        if registry.manifest(version).get("made_of") != made_of:
+            return False
+        registry.check(version)
+        return registry.twin(version) is not None
+    except ArtifactError:
+        return False
 
 
 def tidy(config: RunConfig) -> list[str]:

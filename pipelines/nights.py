@@ -19,7 +19,8 @@ from safetensors.numpy import load_file, save_file
 from recsys_ae.dataset import Dataset
 from recsys_ae.errors import ArtifactError
 from recsys_ae.ids import IdMap
-from recsys_ae.sealed import check_digest, file_digest, read_sealed, sync, write_sealed
+from recsys_ae.scratch import sync
+from recsys_ae.sealed import check_digest, file_digest, read_sealed, write_sealed
 
 STATE, SCHEMA = "accepted.json", 1
 Hashes = NDArray[np.uint64]

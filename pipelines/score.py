@@ -1,7 +1,7 @@
 """score: the k best items of every stored user, by a saved model -> Parquet in parts. Goes on where it broke off."""
 
-import shutil
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,17 +16,19 @@ from pipelines.config import RunConfig, ScoreSection
 from pipelines.paths import local_paths, naming_objects
 from recsys_ae import log
 from recsys_ae.artifact import Artifact
-from recsys_ae.errors import TableError
+from recsys_ae.errors import ArtifactError, TableError
 from recsys_ae.ids import Id, IdMap, parse_id
 from recsys_ae.ranking import rank_top_k
 from recsys_ae.registry import Registry, StoredUsers
-from recsys_ae.sealed import content_digest, read_sealed, sync, write_sealed
+from recsys_ae.scratch import clear, held, remove_unless_held, sync, whole_file
+from recsys_ae.sealed import check_digest, content_digest, file_digest, read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from pipelines.score_table import Loaded
 
 POINTER, DONE = "scores.json", "_scores.json"
 """Beside the folders, for the last that was finished; in a folder, once all its parts are there (_: no part to a reader)."""
+OURS = re.compile(r"^\d{8}T\d{6}\.\d{6}-.+-[0-9a-f]{8}$")
 Told = Callable[[int, int], None]
 
 
@@ -58,10 +60,10 @@ class Scored:
 def score(config: RunConfig, version: str | None = None, told: Told | None = None) -> Scored:
     """`PATH/VERSION-DIGEST/part-00000.parquet`, ...: user_id, rank, item_id, score; seen and excluded items left out.
 
-    A part is written whole or not at all, and not again where it is there: the digest is that of k, parts and exclusions.
-    At the end `PATH/scores.json` names the folder, so that a reader that starts there never sees half of the lists; the
-    folder that it named before stays, older ones go. Then they are loaded into `[score] table`, where one is named. `told` is
-    called with parts done and parts in all.
+    A part is written whole or not at all, and not again where it is there undamaged: the digest is that of k, parts and
+    exclusions. At the end `PATH/scores.json` names the folder, so that a reader that starts there never sees half of the
+    lists; the folder that it named before stays, older ones go, and those that were never finished. Then they are loaded into
+    `[score] table`, where one is named. `told` is called with parts done and parts in all.
     """
     registry, section = Registry(config.registry.path), config.score
     artifact, stored = registry.load(version)
@@ -75,28 +77,30 @@ def score(config: RunConfig, version: str | None = None, told: Told | None = Non
     }
     folder = section.path / f"{name}-{content_digest(facts).partition(':')[2][:8]}"
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob(".part-*"):  # half written
-        path.unlink()
     allow = np.ones(len(artifact.items), np.bool_)
     allow[excluded] = False
     starts = range(0, len(stored.users), section.users_per_file)
     rows = resumed = 0
-    for place, start in enumerate(starts):
-        path = folder / f"part-{place:05}.parquet"
-        there = _rows_of(path)
-        if there is None:
-            block = slice(start, start + section.users_per_file)
-            there = _write_part(path, artifact, stored, block, section.k, allow)
-        else:
-            resumed += 1
-        rows += there
-        if told:
-            told(place + 1, len(starts))
-    done = Scored(name, folder, len(stored.users), rows, len(starts), resumed)
-    counts = {"users": done.users, "rows": rows, "parts": done.parts}
-    write_sealed(folder / DONE, facts | counts)
-    _point(section.path, folder, facts | counts)
-    return replace(done, table=_load(section, done)) if section.url else done
+    with held(folder):
+        clear(folder)
+        known, files = _digests(folder), {}
+        for place, start in enumerate(starts):
+            path = folder / f"part-{place:05}.parquet"
+            there = _rows_of(path, known.get(path.name))
+            if there is None:
+                block = slice(start, start + section.users_per_file)
+                there = _write_part(path, artifact, stored, block, section.k, allow)
+            else:
+                resumed += 1
+            files[path.name] = file_digest(path)
+            rows += there
+            if told:
+                told(place + 1, len(starts))
+        done = Scored(name, folder, len(stored.users), rows, len(starts), resumed)
+        counts = {"users": done.users, "rows": rows, "parts": done.parts}
+        write_sealed(folder / DONE, facts | counts | {"files": files})
+        _point(section.path, folder, facts | counts)
+        return replace(done, table=_load(section, done)) if section.url else done
 
 
 def _load(section: ScoreSection, done: Scored) -> "Loaded":
@@ -109,7 +113,7 @@ def _load(section: ScoreSection, done: Scored) -> "Loaded":
 
 def delivered(section: ScoreSection, folder: Path) -> bool:
     """Whether all the lists are in the folder, and in the table where one is named. Not where the database says nothing."""
-    if not (folder / DONE).is_file():
+    if not is_whole(folder):
         return False
     if section.url is None:
         return True
@@ -122,15 +126,43 @@ def delivered(section: ScoreSection, folder: Path) -> bool:
         return False
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether lists were finished, `scores.json` names them, and every byte of them is as written."""
+    if _pointed(folder.parent) != folder.name:
+        return False
+    found = _digests(folder)
+    try:
+        for name, digest in found.items():
+            check_digest(folder / name, digest)
+    except ArtifactError:
+        return False
+    return bool(found)
+
+
+def _digests(folder: Path) -> dict[str, Any]:
+    """Of the parts of finished lists, by name; none where they are not finished, or what says so is damaged."""
+    try:
+        return dict(read_sealed(folder / DONE).get("files", {}))
+    except ArtifactError:
+        return {}
+
+
+def _pointed(path: Path) -> str | None:
+    """The folder that `scores.json` names; None where there is none yet, or it is damaged."""
+    try:
+        return str(read_sealed(path / POINTER)["folder"])
+    except ArtifactError:
+        return None
+
+
 def _point(path: Path, folder: Path, facts: dict[str, Any]) -> None:
-    """Name the folder in `scores.json`; finished folders other than this one and the one named before are removed."""
-    pointer = path / POINTER
-    before = read_sealed(pointer)["folder"] if pointer.is_file() else None
-    write_sealed(pointer, facts | {"folder": folder.name})
+    """Name the folder in `scores.json`; folders other than this one and the one named before are removed, unless at work."""
+    before = _pointed(path)
+    write_sealed(path / POINTER, facts | {"folder": folder.name})
     sync(path)
     for old in path.iterdir():
-        if (old / DONE).is_file() and old.name not in (folder.name, before):
-            shutil.rmtree(old)
+        if OURS.match(old.name) and old.name not in (folder.name, before):
+            remove_unless_held(old)
 
 
 def excluded_items(config: RunConfig, items: IdMap) -> NDArray[np.int64]:
@@ -145,11 +177,14 @@ def excluded_items(config: RunConfig, items: IdMap) -> NDArray[np.int64]:
     return columns[columns >= 0]
 
 
-def _rows_of(path: Path) -> int | None:
-    """Rows of a whole part; None where there is none."""
+def _rows_of(path: Path, digest: Mapping[str, Any] | None) -> int | None:
+    """Rows of an undamaged part; None where there is none. Without a digest its pages' checksums are what is looked at."""
     try:
-        return int(pq.read_metadata(path).num_rows)
-    except (FileNotFoundError, pa.ArrowInvalid):
+        if digest is not None:
+            check_digest(path, digest)
+            return int(pq.read_metadata(path).num_rows)
+        return int(pq.read_table(path, page_checksum_verification=True).num_rows)
+    except (ArtifactError, OSError, pa.ArrowException):
         return None
 
 
@@ -167,8 +202,6 @@ def _write_part(path: Path, artifact: Artifact, stored: StoredUsers, block: slic
             "score": pa.array(ranking.scores[filled]),
         }
     )
-    partial = path.with_name(f".{path.name}")
-    pq.write_table(table, partial, compression="zstd")
-    sync(partial)
-    partial.replace(path)
+    with whole_file(path) as partial:
+        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
     return table.num_rows

@@ -14,6 +14,7 @@ from pipelines.config import ModelSection, RunConfig
 from pipelines.ingest import split_dataset
 from recsys_ae.artifact import Artifact, environment
 from recsys_ae.dataset import Dataset
+from recsys_ae.errors import CheckpointError
 from recsys_ae.evaluation import evaluate
 from recsys_ae.histories import Holdout
 from recsys_ae.models import MODELS, Recommender
@@ -112,7 +113,11 @@ def _fitted(
         metric=config.publish.metric,
     )
     begin = time.perf_counter()
-    record = model.fit(train.histories, validation=validation, run=context)
+    try:
+        record = model.fit(train.histories, validation=validation, run=context)
+    except CheckpointError:  # a damaged one costs its epochs, not the night
+        shutil.rmtree(folder)
+        record = model.fit(train.histories, validation=validation, run=context)
     seconds = time.perf_counter() - begin
     shutil.rmtree(folder, ignore_errors=True)
     return Fitted(section, model, record, seconds)

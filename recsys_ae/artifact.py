@@ -18,7 +18,8 @@ from recsys_ae.ids import IdMap
 from recsys_ae.items import ItemMetadata
 from recsys_ae.models import MODELS, Recommender
 from recsys_ae.preprocessing import Preprocessing
-from recsys_ae.sealed import check_digest, file_digest, read_sealed, sync, write_sealed
+from recsys_ae.scratch import sync, writing
+from recsys_ae.sealed import check_digest, file_digest, read_sealed, write_sealed
 
 FORMAT = 1
 MANIFEST, TENSORS, ITEMS = "manifest.json", "model.safetensors", "items.json"
@@ -53,7 +54,8 @@ class Artifact:
         """Write into a new folder; the manifest comes last, so that a folder with one is whole."""
         folder.mkdir(parents=True)
         tensors = {name: t.detach().cpu().contiguous() for name, t in self.model.tensors().items()}
-        save_file(tensors, folder / TENSORS)
+        with writing(folder / TENSORS):
+            save_file(tensors, folder / TENSORS)
         items = {
             "kind": self.items.kind,
             "id": self.items.ids,
@@ -62,7 +64,8 @@ class Artifact:
             "popularity": self.metadata.popularity,
             "last_seen": self.metadata.last_seen,
         }
-        (folder / ITEMS).write_text(json.dumps(items, ensure_ascii=False, separators=(",", ":")), "utf-8")
+        with writing(folder / ITEMS):
+            (folder / ITEMS).write_text(json.dumps(items, ensure_ascii=False, separators=(",", ":")), "utf-8")
         manifest = {
             **self.manifest,
             "format": FORMAT,

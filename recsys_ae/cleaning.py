@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from recsys_ae.batches import BATCH_ROWS, Codes, ahead, read_batches, users_of, whole_users
 from recsys_ae.errors import LogError
 from recsys_ae.preprocessing import SECONDS_PER_DAY, Cleaned, Events, Preprocessing
+from recsys_ae.scratch import whole_file
 from recsys_ae.sources import one_row
 from recsys_ae.staging import Staged
 
@@ -220,13 +221,9 @@ def _store(batches: Iterable[pa.RecordBatch], into: Path | None, check: Callable
         check()
         return table
     into.parent.mkdir(parents=True, exist_ok=True)
-    partial = into.with_name(into.name + ".partial")
-    try:
+    with whole_file(into, durable=False) as partial:  # made again every time
         write_parquet(batches, partial)
         check()
-        partial.replace(into)
-    finally:
-        partial.unlink(missing_ok=True)
     return into
 
 

@@ -15,6 +15,7 @@
     ├── FetchError             a public data set cannot be had, or is not what was published  (exit code 1)
     ├── TableError             a database's table cannot be written  (exit code 1)
     └── StorageError           what lies on disk is not what was written  (exit code 1)
+        ├── WriteError         or cannot be written: no room
         ├── ArtifactError      a digest, a missing file, a wrong shape
         ├── RegistryError      no such version, no current version  (exit code 2)
         └── CheckpointError    a checkpoint of another run
@@ -87,6 +88,10 @@ class TableError(RecsysError):
 
 class StorageError(RecsysError):
     """What lies on disk is not what was written."""
+
+
+class WriteError(StorageError):
+    """A file cannot be written: the disk is full, or fails."""
 
 
 class ArtifactError(StorageError):

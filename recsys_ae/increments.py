@@ -21,7 +21,8 @@ import duckdb
 from recsys_ae import sql
 from recsys_ae.canonical import INTEGERS
 from recsys_ae.errors import ArtifactError, LogError
-from recsys_ae.sealed import check_digest, content_digest, file_digest, read_sealed, sync, write_sealed
+from recsys_ae.scratch import sync
+from recsys_ae.sealed import check_digest, content_digest, file_digest, read_sealed, write_sealed
 from recsys_ae.sources import connection, identifier, literal, one_row
 
 STATE, LOCK = "source.json", ".lock"

@@ -14,6 +14,7 @@ from recsys_ae.canonical import IdMode
 from recsys_ae.cleaning import Cleaning, clean, write_parquet
 from recsys_ae.errors import LogError
 from recsys_ae.ids import IdKind
+from recsys_ae.scratch import whole_file
 from recsys_ae.sources import FileSource, Source, TableSource, connection, identifier, matched
 from recsys_ae.staging import Columns, no_column, stage
 
@@ -75,9 +76,8 @@ class InteractionLog:
     def write(self, path: Path) -> "InteractionLog":
         """Write the log as one Parquet file and return the log on disk."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        write_parquet(self.batches(), partial)
-        partial.replace(path)
+        with whole_file(path, durable=False) as partial:
+            write_parquet(self.batches(), partial)
         return InteractionLog(path, self.read, self.dropped)
 
     def table(self) -> pa.Table:

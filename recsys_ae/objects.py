@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
 from recsys_ae.errors import ArtifactError, ConfigError, InputError, LogError, RecsysError
-from recsys_ae.sealed import content_digest, read_sealed, sync, write_sealed
+from recsys_ae.scratch import sync
+from recsys_ae.sealed import content_digest, read_sealed, write_sealed
 
 URL = re.compile(r"(?P<protocol>[A-Za-z][A-Za-z0-9+.-]+)://(?P<rest>.*)", re.DOTALL)
 PASSWORD = re.compile(r"(?!arn:)[^:/@]*:(?!\d+(/|$))[^@]*@")  # as in key:secret@bucket; no host:port, no access point

@@ -32,7 +32,8 @@ from recsys_ae.artifact import MANIFEST, Artifact
 from recsys_ae.errors import ArtifactError, ConfigError, DataError, RegistryError
 from recsys_ae.histories import Histories
 from recsys_ae.ids import IdMap
-from recsys_ae.sealed import check_digest, file_digest, read_sealed, sync, write_sealed
+from recsys_ae.scratch import sync, writing
+from recsys_ae.sealed import check_digest, file_digest, read_sealed, write_sealed
 from recsys_ae.traffic import Traffic
 
 STAMP, STAMP_LENGTH = "%Y%m%dT%H%M%S.%f", 22
@@ -92,8 +93,9 @@ class Registry:
             try:
                 folder = work / "version"
                 artifact.save(folder)
-                save_file(_arrays(stored), folder / HISTORIES)
-                sync(folder / HISTORIES)
+                with writing(folder / HISTORIES):
+                    save_file(_arrays(stored), folder / HISTORIES)
+                    sync(folder / HISTORIES)
                 own = [MANIFEST, HISTORIES]
                 if twin is not None:
                     twin.save(folder / TWIN)
@@ -121,7 +123,10 @@ class Registry:
         """Make a version current, after checking every digest of it. Raises RegistryError or ArtifactError."""
         version = self.check(version).name
         with self._locked():
-            pointer = self._pointer()
+            try:
+                pointer = self._pointer()
+            except ArtifactError:  # this is how a damaged one is mended
+                pointer = {"version": None, "previous": []}
             if pointer["version"] == version:
                 return
             previous = pointer["previous"] + ([pointer["version"]] if pointer["version"] else [])

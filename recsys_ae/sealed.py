@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from recsys_ae.errors import ArtifactError
+from recsys_ae.scratch import whole_file
 
 
 def file_digest(path: Path) -> dict[str, Any]:
@@ -34,10 +34,8 @@ def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
     """JSON that carries the digest of its own content; written atomically."""
     body = {name: value for name, value in content.items() if name != "digest"}
     text = json.dumps({**body, "digest": content_digest(body)}, indent=2, ensure_ascii=False, allow_nan=False)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text + "\n", "utf-8")
-    sync(partial)
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        partial.write_text(text + "\n", "utf-8")
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
@@ -58,12 +56,3 @@ def content_digest(content: Mapping[str, Any]) -> str:
     """sha256 of what would be the same JSON in any order of keys."""
     canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Onto the disk, so that a power cut cannot leave a name without its bytes."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -3,7 +3,6 @@
 import csv
 import glob
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from typing import Any, TypeAlias
 import duckdb
 import pyarrow as pa
 
-from recsys_ae.errors import LogError
+from recsys_ae.errors import LogError, WriteError
+from recsys_ae.scratch import scratch_folder
 
 COMPRESSIONS = (".gz", ".zst")
 FORMATS = {
@@ -23,6 +23,7 @@ FORMATS = {
 DELIMITERS = ",\t;|"
 BUFFER = 8 * 2**20  # bytes of CSV that a thread parses at once: four times the longest line
 HEAD = 65_536  # bytes that are looked at before DuckDB reads the file
+NO_ROOM = "No space left"
 JSON_ROWS = 1_000  # rows whose keys count as the columns of a JSON lines file
 
 
@@ -32,11 +33,11 @@ def connection(memory_limit: int | None = None) -> Iterator[duckdb.DuckDBPyConne
 
     memory_limit: bytes that it may hold; four fifths of the machine's where None.
     """
-    with tempfile.TemporaryDirectory(prefix="recsys-ae-") as folder:
+    with scratch_folder("recsys-ae") as folder:
         con = duckdb.connect(
             ":memory:" if memory_limit is None else f"{folder}/log.duckdb",  # both spill; a file also packs what it holds
             config={
-                "temp_directory": folder,
+                "temp_directory": str(folder),
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
                 **({} if memory_limit is None else {"memory_limit": f"{memory_limit}B"}),
@@ -46,7 +47,9 @@ def connection(memory_limit: int | None = None) -> Iterator[duckdb.DuckDBPyConne
             con.execute("set timezone = 'UTC'")
             con.execute("set enable_progress_bar = false")
             yield con
-        except (duckdb.OutOfMemoryException, OSError) as error:  # the latter where Arrow reads the result
+        except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:  # the last where Arrow reads the result
+            if NO_ROOM in str(error):
+                raise WriteError(f"{folder}: the temporary folder is full ({str(error).splitlines()[0]})") from None
             if "Out of Memory" not in str(error):
                 raise
             met = "the machine's memory" if memory_limit is None else f"a memory_limit that leaves DuckDB {memory_limit} bytes"
@@ -173,6 +176,8 @@ class FileSource:
         except duckdb.OutOfMemoryException:  # no fault of the file: `connection` says what to do
             raise
         except duckdb.Error as error:
+            if NO_ROOM in str(error):  # nor is this
+                raise
             raise LogError(self._explained(str(error))) from None
 
     def _explained(self, text: str) -> str:

@@ -1,8 +1,6 @@
 """Rows of a database as a Parquet file: streamed, in memory that does not grow with them."""
 
-import os
 import re
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -16,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys_ae.errors import LogError
+from recsys_ae.scratch import whole_file
 from recsys_ae.sources import identifier
 
 POSTGRES = re.compile(r"^postgres(ql)?(\+\w+)?://")
@@ -69,20 +68,16 @@ def extract(url: str, into: Path, *, query: str | None = None, table: str | None
 def write(session: Session, query: str, into: Path) -> int:
     """What a query gives, as a Parquet file, whole or not at all; gives the number of rows."""
     into.parent.mkdir(parents=True, exist_ok=True)
-    partial = into.with_name(f".{into.name}.{os.getpid()}.{time.monotonic_ns()}")
     rows, writer = 0, None
-    try:
-        for batch in session.batches(query):
-            writer = writer or pq.ParquetWriter(partial, batch.schema, compression="zstd")
-            writer.write_batch(batch, row_group_size=LARGEST_GROUP)
-            rows += len(batch)
-        assert writer is not None
-        writer.close()
-        partial.replace(into)
-    finally:
-        if writer is not None:
-            writer.close()  # once more does nothing
-        partial.unlink(missing_ok=True)
+    with whole_file(into, durable=False) as partial:
+        try:
+            for batch in session.batches(query):
+                writer = writer or pq.ParquetWriter(partial, batch.schema, compression="zstd")
+                writer.write_batch(batch, row_group_size=LARGEST_GROUP)
+                rows += len(batch)
+        finally:
+            if writer is not None:
+                writer.close()
     return rows
 
 

@@ -1,7 +1,9 @@
 """Per-user figures as Parquet, one file a model: written block by block while users stream by, read back a column at a time."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,7 @@ from pipelines.columns import id_array, id_lists
 from recsys_ae.beyond import Lists
 from recsys_ae.histories import Holdout
 from recsys_ae.ids import IdMap
+from recsys_ae.scratch import whole_file
 
 OWN = ("window", "user_id", "history", "held_out", "recommended")
 
@@ -21,7 +24,7 @@ class PerUserWriter:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.path, self._partial = path, path.with_name(f".{path.name}.partial")
+        self.path, self._stack = path, ExitStack()
         self._writer: pq.ParquetWriter | None = None
 
     def add(
@@ -44,19 +47,15 @@ class PerUserWriter:
         }
         table = pa.table(columns)
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self._partial, table.schema, compression="zstd")
+            partial = self._stack.enter_context(whole_file(self.path))
+            self._writer = self._stack.enter_context(pq.ParquetWriter(partial, table.schema, compression="zstd"))
         self._writer.write_table(table)
 
     def __enter__(self) -> "PerUserWriter":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        if kind is None and self._writer is not None:
-            self._partial.replace(self.path)
-        else:
-            self._partial.unlink(missing_ok=True)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._stack.__exit__(kind, error, traceback)
 
 
 class PerUserFile(Mapping[str, NDArray[np.float64]]):

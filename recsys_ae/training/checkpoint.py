@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from recsys_ae.errors import CheckpointError
+from recsys_ae.scratch import whole_file
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,10 @@ class Checkpoint:
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write one file atomically: a kill leaves the previous checkpoint whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "checkpoint.safetensors"
-    partial = path.with_suffix(".partial")
     tensors = _distinct({name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()})
     metadata = {"key": checkpoint.key, "state": json.dumps(checkpoint.state), "sha256": digest_of(tensors)}
-    save_file(tensors, partial, metadata=metadata)
-    os.replace(partial, path)
+    with whole_file(folder / "checkpoint.safetensors", durable=False) as partial:
+        save_file(tensors, partial, metadata=metadata)
 
 
 def load_checkpoint(folder: Path, key: str) -> Checkpoint | None:

@@ -2,12 +2,7 @@
 
 import fcntl
 import json
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks import chaos
+from benchmarks import gate as simulated
 from pipelines import gate
-from recsys_ae import Registry, datasets
+from pipelines.config import load_config
+from pipelines.ingest import split_dataset
+from recsys_ae import Artifact, Holdout, Registry, datasets, evaluate
 from recsys_ae.evaluation import Evaluation
 from recsys_ae.sealed import read_sealed
 from tests.pipelines.conftest import Run
@@ -151,6 +150,26 @@ def test_the_twin_has_not_seen_the_held_out_users_and_stays_beside_the_model(run
     assert document["models"]["ease"]["warnings"] == []
 
 
+def test_a_current_model_that_has_seen_the_held_out_users_gains_nothing_by_it(run: Run, home: Path) -> None:
+    (home / "run.toml").write_text(CONFIG + '[[models]]\nname = "ease"\n')
+    version = night(run)["version"]
+    verdict = night(run)["gate"]
+    config = load_config(home / "run.toml")
+    test = split_dataset(config)[0].test
+    registry = Registry(home / "registry")
+    twin, (artifact, stored) = registry.twin(version), registry.load(version)
+    assert twin is not None and set(test.users.ids) <= set(stored.users.ids)
+
+    def ndcg(saved: Artifact) -> float:
+        columns = saved.items.positions(twin.items.ids)
+        fold_in = test.fold_in.remap(columns, len(saved.items))
+        held_out = test.held_out.remap(columns, len(saved.items))
+        return evaluate(saved.model, Holdout(test.users, fold_in, held_out), (10,)).scores["ndcg@10"].mean
+
+    assert verdict["current"] == pytest.approx(ndcg(twin), rel=1e-9) and verdict["ratio"] == 1
+    assert ndcg(artifact) > 1.05 * verdict["current"]  # what it would have been judged by
+
+
 def test_a_current_version_without_a_twin_is_judged_itself_and_warned_of(run: Run, home: Path) -> None:
     (home / "ease.toml").write_text(CONFIG + '[[models]]\nname = "ease"\n')
     assert run("train", "ease.toml", "--promote")[0] == 0
@@ -217,42 +236,12 @@ def test_a_damaged_model_of_the_night_is_made_again(run: Run, home: Path) -> Non
     assert again["version"] == first["version"]  # the same bytes as before
 
 
-def final_state(home: Path) -> dict[str, Any]:
-    registry = Registry(home / "registry")
-    version = registry.check(registry.current() or "")
-    files = {name: facts["sha256"] for name, facts in read_sealed(version / "manifest.json")["files"].items()}
-    return {"files": files, "scores": pq.read_table(next((home / "scores").glob("2*"))).to_pydict()}
-
-
-def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bits(home: Path) -> None:
-    command = [sys.executable, "-m", "pipelines", "nightly", "run.toml"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    begin = time.monotonic()
-    subprocess.run(command, cwd=home, env=env, check=True, capture_output=True)
-    whole = time.monotonic() - begin
-    undisturbed = final_state(home)
-    for name in ("registry", "scores", "runs"):
-        subprocess.run(["rm", "-rf", str(home / name)], check=True)
-    rng = np.random.default_rng(0)
-    kills = 0
-    for _ in range(5):
-        child = subprocess.Popen(command, cwd=home, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            child.wait(rng.uniform(0.3, 1.0) * whole)
-        except subprocess.TimeoutExpired:
-            child.send_signal(signal.SIGKILL)
-            child.wait()
-            kills += 1
-        current = Registry(home / "registry").current()
-        assert current is None or Registry(home / "registry").load(current)
-    assert kills
-    done = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert final_state(home) == undisturbed
-    left = [
-        path.name for path in home.rglob("*") if path.name.startswith((".writing-", ".removing-", ".part-", ".ease-", ".mult"))
-    ]
-    assert left == []
+def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bits(tmp_path: Path) -> None:
+    """The small version of `benchmarks/chaos.py`."""
+    world = chaos.World(tmp_path / "world", chaos.CONFIG, n_users=150, n_items=70)
+    found = chaos.chaos(world, chaos.undisturbed(world), 5, np.random.default_rng(0))
+    assert found.faults == []
+    assert len(found.kills) == 5 and found.nights == 2 * found.rounds
 
 
 def evaluation(values: np.ndarray) -> Evaluation:
@@ -261,27 +250,15 @@ def evaluation(values: np.ndarray) -> Evaluation:
 
 
 def test_the_gate_passes_equals_and_refuses_the_damaged() -> None:
-    """2,000 users a night: two fits of one model differ by chance; a damaged one has lost 5 % of what it found."""
-    rng = np.random.default_rng(0)
-    passed = {"equal": 0, "damaged": 0}
-    nights = 100
-    for _ in range(nights):
-        ability = rng.beta(0.6, 1.4, 2_000)
-        one, other = (np.clip(ability + rng.normal(0, 0.03, 2_000) * (ability > 0.05), 0, 1) for _ in range(2))
-        damaged = other * (rng.random(2_000) > 0.05)
-        for kind, values in (("equal", other), ("damaged", damaged)):
-            verdict = gate.judge(
-                "tonight",
-                evaluation(values),
-                evaluation(ability * 0.4),
-                evaluation(one),
-                metric="ndcg@10",
-                min_ratio=0.98,
-                seed=0,
-            )
-            passed[kind] += verdict.passed
-    assert passed["equal"] == nights
-    assert passed["damaged"] <= 0.05 * nights
+    """The small version of `benchmarks/gate.py`: 2,000 held-out users a night, real models."""
+    split = simulated.world(6_000, 100, 0.9, seed=0)
+    nights = [simulated.night(split, "ease", {}, 2_000, seed) for seed in range(12)]
+    found = simulated.summed(nights)
+    assert found["equal"]["published"] == 1
+    assert found["damaged"]["published"] == 0
+    assert found["damaged"]["ratio_mean"] < 0.975 < found["equal"]["ratio_mean"]
+    # to have seen the held-out users would have been worth more than the gate allows
+    assert found["beside_seen"]["ratio_mean"] < found["equal"]["ratio_mean"] - 0.02
 
 
 def test_what_does_not_beat_popularity_is_refused() -> None:

@@ -10,6 +10,7 @@ import pytest
 from pipelines import score as scoring
 from pipelines.config import load_config
 from recsys_ae import Registry, datasets, rank_top_k
+from recsys_ae.scratch import held
 from recsys_ae.sealed import read_sealed
 from tests.pipelines.conftest import Run
 
@@ -82,7 +83,7 @@ def test_what_broke_off_goes_on_and_ends_with_the_same_bytes(run: Run, home: Pat
     def fails(*arguments: object, **named: object) -> object:
         calls.append(1)
         if len(calls) == 3:
-            (whole.folder / ".part-00002.parquet").write_bytes(b"half")
+            (whole.folder / ".part-00002.parquet.0123abcd.partial").write_bytes(b"half")
             raise KeyboardInterrupt
         return real(*arguments, **named)  # type: ignore[arg-type]
 
@@ -103,6 +104,31 @@ def test_the_folder_before_stays_and_older_ones_go(run: Run, home: Path) -> None
         folders.append(Path(json.loads(run("score", "k.toml", "--json")[1])["folder"]).name)
     (home / "scores" / "mine").mkdir()
     assert sorted(path.name for path in (home / "scores").iterdir()) == sorted(["mine", "scores.json", *folders[1:]])
+
+
+def test_lists_never_finished_go_unless_somebody_is_at_work_on_them(run: Run, home: Path) -> None:
+    begun = [home / "scores" / f"20250101T000000.00000{i}-ease-0123abc{i}-89abcde{i}" for i in range(2)]
+    for folder in begun:
+        folder.mkdir(parents=True)
+        (folder / "part-00000.parquet").write_bytes(b"of a night that was killed")
+    with held(begun[1]):
+        assert run("score", "run.toml")[0] == 0
+    assert [folder.exists() for folder in begun] == [False, True]
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_flipped_bit_in_a_part_is_noticed_and_the_part_written_again(run: Run, home: Path, finished: bool) -> None:
+    done = scoring.score(load_config(home / "run.toml"))
+    part = done.folder / "part-00002.parquet"
+    content = part.read_bytes()
+    at = pq.ParquetFile(part).metadata.row_group(0).column(3).data_page_offset + 60  # in a page of scores
+    part.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    if not finished:
+        (done.folder / "_scores.json").unlink()
+    assert not scoring.is_whole(done.folder)
+    again = scoring.score(load_config(home / "run.toml"))
+    assert again.resumed == done.parts - 1 and part.read_bytes() == content
+    assert scoring.is_whole(done.folder)
 
 
 def test_no_version_and_an_unknown_one_are_one_message(run: Run, home: Path) -> None:

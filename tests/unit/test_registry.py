@@ -371,3 +371,24 @@ def test_no_file_of_a_registry_is_a_pickle(store: Registry) -> None:
     files = [path for path in store.path.rglob("*") if path.is_file()]
     assert len(files) >= 6
     assert not [p for p in files if p.read_bytes().startswith((b"\x80", b"PK"))]
+
+
+def test_what_killed_writers_left_goes_with_the_next_publish_or_prune(store: Registry) -> None:
+    version = publish(store)
+    for use in (lambda: store.prune(2), lambda: publish(store)):
+        for name in (".writing-abc", ".removing-abc"):
+            (store.path / name / "version").mkdir(parents=True)
+        use()
+        assert not [path for path in store.path.iterdir() if path.name.startswith((".writing", ".removing"))]
+    assert version in store.versions()
+
+
+def test_a_damaged_pointer_is_mended_by_promote(store: Registry) -> None:
+    version = publish(store)
+    store.promote(version)
+    path = store.path / "current.json"
+    path.write_text(path.read_text().replace("null", "nul").replace('"previous"', '"Previous"'))
+    with pytest.raises(ArtifactError, match=r"current\.json"):
+        store.current()
+    store.promote(version)
+    assert store.current() == version
