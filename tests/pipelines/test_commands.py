@@ -1,5 +1,6 @@
 """The command line as its users meet it: real processes, exit codes, one message, files on disk."""
 
+import io
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import httpx
@@ -32,6 +34,8 @@ category = "kinds"
 [split]
 validation_users = 40
 test_users = 40
+[evaluation]
+map = "pca"
 [[models]]
 name = "popularity"
 [[models]]
@@ -45,7 +49,8 @@ epochs = 4
 """
 
 
-def run(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def process(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, which takes seconds to import what it needs."""
     return subprocess.run(
         [sys.executable, "-m", "pipelines", *arguments],
         cwd=folder,
@@ -57,6 +62,21 @@ def run(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> sub
     )
 
 
+def run(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """The same in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["recsys-ae", *arguments])
+        for name, value in (env or {}).items():
+            patch.setenv(name, value)
+        try:
+            main()
+        except SystemExit as ended:
+            return subprocess.CompletedProcess(arguments, int(ended.code or 0), out.getvalue(), err.getvalue())
+    raise AssertionError("the command line ends with SystemExit")
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a log, titles and a configuration, trained once."""
@@ -66,7 +86,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [f'{item},"{title}, really",{"|".join(raw.categories[item])}' for item, title in raw.titles.items()]
     (folder / "items.csv").write_text("id,name,kinds\n" + "\n".join(lines) + "\n")
     (folder / "run.toml").write_text(CONFIG)
-    done = run(folder, "train", "run.toml", "--json")
+    done = process(folder, "train", "run.toml", "--json")
     assert done.returncode == 0, done.stderr
     (folder / "trained.json").write_text(done.stdout)
     return folder
@@ -90,8 +110,8 @@ def test_train_publishes_each_model_and_the_best_on_validation_is_current(home: 
 
 def test_evaluation_json_is_the_contract_and_repeats_to_the_bit(home: Path) -> None:
     documents = []
-    for name in ("a", "b"):
-        done = run(home, "evaluate", "run.toml", "--out", name)
+    for name, how in (("a", process), ("b", run)):
+        done = how(home, "evaluate", "run.toml", "--out", name)
         assert done.returncode == 0, done.stderr
         assert "mult_dae" in done.stdout
         document = json.loads((home / name / "evaluation.json").read_text())
@@ -117,7 +137,6 @@ def test_evaluation_json_is_the_contract_and_repeats_to_the_bit(home: Path) -> N
 
 def test_json_goes_to_stdout_alone(home: Path) -> None:
     for arguments in (
-        ("ingest", "run.toml"),
         ("registry", "list", "--registry", "registry"),
         ("registry", "show", "--registry", "registry"),
         ("recommend", "--registry", "registry", "--user", "7"),
@@ -127,6 +146,7 @@ def test_json_goes_to_stdout_alone(home: Path) -> None:
         done = run(home, *arguments, "--json")
         assert done.returncode == 0, done.stderr
         json.loads(done.stdout)
+    json.loads(process(home, "ingest", "run.toml", "--json").stdout)
 
 
 def test_ingest_counts_every_row(home: Path) -> None:
@@ -319,7 +339,7 @@ def test_serve_listens_and_stops_when_told(home: Path, arguments: list[str], blo
 
 def test_serve_without_a_registry_is_one_message(tmp_path: Path) -> None:
     for arguments in ([], ["--registry", "none"]):
-        done = run(tmp_path, "serve", *arguments)
+        done = process(tmp_path, "serve", *arguments)
         assert done.returncode == 2
         assert done.stderr.startswith("error: ")
         assert done.stderr.count("\n") == 1
@@ -327,7 +347,7 @@ def test_serve_without_a_registry_is_one_message(tmp_path: Path) -> None:
 
 def test_the_demo_walks_to_its_end(tmp_path: Path) -> None:
     """The same walk as `make demo`, on generated data: log, training, comparison, registry, HTTP, titles."""
-    done = run(tmp_path, "demo", "--dataset", "synthetic", "--folder", "demo")
+    done = process(tmp_path, "demo", "--dataset", "synthetic", "--folder", "demo")
     assert done.returncode == 0, done.stderr
     for part in (
         "ndcg@100",
