@@ -104,7 +104,7 @@ def main() -> None:
             f"create table {SCHEMA}.events (id bigint, user_id bigint, item_id bigint, at timestamptz, rating real, kind text, "
             "changed timestamptz)"
         )
-        con.execute(insert(1, arguments.rows, "timestamptz '2026-11-01'"))
+        con.execute(insert(1, arguments.rows, "timestamptz '2026-01-01' + i * interval '1 second'"))
         con.execute(f"vacuum analyze {SCHEMA}.events")
         try:
             rounds = in_turn({name: lambda name=name: side(name, arguments.url) for name in SIDES}, arguments.rounds)

@@ -26,6 +26,7 @@ from recsys_ae.sealed import check_digest, content_digest, file_digest, read_sea
 from recsys_ae.sources import connection, identifier, literal, one_row
 
 STATE, LOCK = "source.json", ".lock"
+DUCKDB_MEMORY = 400 * 10**6  # bytes, where no other limit is set; what does not fit spills to the temporary folder
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def _whole(source: EventSource, folder: Path, session: sql.Session, reason: str,
     fresh = folder / "fresh.parquet"
     try:
         read = sql.write(session, source.query, fresh)
-        with connection(memory_limit) as con:
+        with connection(memory_limit or DUCKDB_MEMORY) as con:
             look = _look(con, source, fresh)
             return _keep(con, source, folder, f"({_latest(source, fresh, look)})", read, look.single, reason)
     finally:
@@ -112,7 +113,7 @@ def _increment(
         there = sql.number(session, f"select {counted} as n from ({source.query}) as source")
         new = f"select * from ({source.query}) as source where {since} >= {start} or {since} is null"
         read = sql.write(session, new, fresh)
-        with connection(memory_limit) as con:
+        with connection(memory_limit or DUCKDB_MEMORY) as con:
             look = _look(con, source, fresh)
             columns = _columns(con, base)
             if not _alike(con, fresh, look.columns, columns):
