@@ -19,7 +19,7 @@ from recsys_ae import __version__
 from recsys_ae.products import limit_threads
 from service import problems
 from service.engine import Engine
-from service.routes import health, router
+from service.routes import ROUTERS
 from service.settings import Settings
 
 log = logging.getLogger("service")
@@ -54,8 +54,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.engine = engine
-    app.include_router(router)
-    app.include_router(health)
+    for router in ROUTERS:
+        app.include_router(router)
     problems.install(app)
     app.add_middleware(_RequestScope)
     return app

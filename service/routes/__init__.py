@@ -1,0 +1,5 @@
+"""The routes, one file for each thing that they are about; `ROUTERS` is what the application includes."""
+
+from service.routes import model, recommendations
+
+ROUTERS = (recommendations.router, model.router, model.health)

@@ -1,0 +1,36 @@
+"""The version that is served, and the probes."""
+
+from fastapi import APIRouter
+
+from service.routes.reading import Serving, problems, v1
+from service.schemas import Live, ModelInfo, Ready
+
+router = v1()
+health = APIRouter(prefix="/health", tags=["health"])
+
+
+@router.get("/model", tags=["model"], summary="The version that is served", responses=problems(422, 503))
+async def model(engine: Serving) -> ModelInfo:
+    """Version, model, data digest, metrics and time of training."""
+    about = engine.about
+    return ModelInfo(
+        version=engine.version,
+        model=about["model"],
+        data_digest=engine.artifact.manifest.get("data", {}).get("digest"),
+        metrics=about["metrics"],
+        trained_at=about["created"],
+        items=about["items"],
+        users=about["users"],
+    )
+
+
+@health.get("/live", summary="Whether the process answers")
+async def live() -> Live:
+    """200 as long as the process can answer at all."""
+    return Live()
+
+
+@health.get("/ready", summary="Whether a model is served", responses=problems(503))
+async def ready(engine: Serving) -> Ready:
+    """200 once recommendations can be asked for."""
+    return Ready(model_version=engine.version)

@@ -1,0 +1,88 @@
+"""What all routes share: how a body is read, what is refused before a route sees it, and which engine answers."""
+
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi.routing import APIRoute
+from pydantic_core import from_json
+
+from service.engine import Engine
+from service.problems import Problem, invalid
+from service.settings import Settings
+
+REPEATABLE = {"exclude", "category"}
+DESCRIPTIONS = {
+    400: "The body is not JSON",
+    404: "No such user or item",
+    413: "The body is too large",
+    415: "The body is not declared as JSON",
+    422: "A value is missing, wrong or beyond a limit; `errors` says where",
+    503: "No model is published yet",
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": Problem, "description": DESCRIPTIONS[status]} for status in statuses}
+
+
+class JsonRequest(Request):
+    """A request whose body is limited and strict JSON: no NaN, no lone surrogates, no bottomless nesting."""
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """The body in chunks; an HTTPException as soon as it is too long, however it is transferred."""
+        if self.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
+            raise HTTPException(415, "expected a body of content type application/json")
+        limit = settings_of(self).largest_body_bytes
+        received = 0
+        async for chunk in super().stream():
+            received += len(chunk)
+            if received > limit:
+                raise HTTPException(413, f"the body is too large; expected at most {limit} bytes")
+            yield chunk
+
+    async def json(self) -> Any:
+        try:
+            return from_json(await self.body(), allow_inf_nan=False)
+        except ValueError as error:
+            raise HTTPException(400, f"the body is not valid JSON: {error}") from None
+
+
+class JsonRoute(APIRoute):
+    """A route that reads its body as JsonRequest does."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            return await handler(JsonRequest(request.scope, request.receive))
+
+        return handle
+
+
+async def _engine(request: Request) -> Engine:
+    engine: Engine | None = request.app.state.engine
+    if engine is None:
+        raise HTTPException(503, "no model is published yet; expected a current version in the registry")
+    return engine
+
+
+async def _single_values(request: Request) -> None:
+    """Refuse a parameter given twice: which of the two was meant, no one can tell."""
+    names = [name for name, _ in request.query_params.multi_items() if name not in REPEATABLE]
+    for name in names:
+        if names.count(name) > 1:
+            raise invalid(("query", name), "Input should be given once")
+
+
+def settings_of(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+Serving = Annotated[Engine, Depends(_engine)]
+
+
+def v1() -> APIRouter:
+    """A router below /v1 whose routes read bodies as JsonRequest does."""
+    return APIRouter(prefix="/v1", route_class=JsonRoute, dependencies=[Depends(_single_values)])
