@@ -217,6 +217,8 @@ def nightly(
                 warn(f"not told to {what}")
             if record.outcome != "published":
                 plain(err, night_summary(record))
+        if as_json and heard and heard[-1].outcome in ("refused", "failed"):
+            print_json(heard[-1].as_json())
     if as_json:
         print_json(done.as_json())
         return

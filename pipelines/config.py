@@ -195,6 +195,16 @@ class SplitSection(Section):
                 raise ValueError(f"{name} means nothing to kind {self.kind!r}; expected {' or '.join(map(repr, kinds))}")
         if self.by == "hash" and self.salt is None:
             raise ValueError('by = "hash" needs a salt, any text of your own')
+        if self.by == "hash":
+            what = "items" if self.kind == "item_hold_out" else "users"
+            shares = {name: getattr(self, name) for name in (f"validation_{what}", f"test_{what}")}
+            for name, share in shares.items():
+                if not isinstance(share, float):
+                    raise ValueError(
+                        f'{name} is {share}; with by = "hash" expected a fraction: a number would move {what} as the log grows'
+                    )
+            if sum(shares.values()) >= 1:
+                raise ValueError(f"{' and '.join(shares)} leave nothing to train on; expected a sum below 1")
         if self.by == "seed" and self.salt is not None:
             raise ValueError('salt needs by = "hash"; drawn by seed, nothing is salted')
         if bool(self.train) != bool(self.test):
@@ -227,7 +237,7 @@ class ModelSection(Section):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     name: str
-    id: str = Field("", pattern=r"^[A-Za-z0-9_.-]*$")
+    id: str = Field("", pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]*)?$")
 
     @model_validator(mode="after")
     def _known(self) -> Self:

@@ -114,6 +114,11 @@ class Journal:
         """By stage of this run, whether it was done before and not again."""
         return dict(self._reused)
 
+    def published(self, version: str) -> None:
+        """A version serves from here on, whatever becomes of the rest of the run."""
+        self._state |= {"version": version, "last_success": {"ended": now(), "version": version}}
+        self._save()
+
     def end(self, outcome: str, **facts: Any) -> None:
         """Published, refused or failed."""
         self._state |= {"outcome": outcome, "ended": now(), **facts}

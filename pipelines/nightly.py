@@ -13,15 +13,16 @@ from pipelines.evaluate import JudgeOn, judge_all, write_report
 from pipelines.evaluation.document import document
 from pipelines.evaluation.judged import Bench, Judged, judge_artifact, judge_model, judge_version
 from pipelines.evaluation.per_user import PerUserWriter
+from pipelines.held_out import held_out, may_have_seen
 from pipelines.ingest import Source, clean_files, clean_source, described, log_of, source_files, windows_of
 from pipelines.journal import Journal
 from pipelines.paths import digests, local_paths
-from pipelines.score import delivered, score
+from pipelines.score import delivered, rehearse, score
 from pipelines.telling import tell
 from pipelines.telling.record import NightRecord
 from pipelines.train import Report, artifact_of, fit, refit
 from pipelines.versions import in_test
-from pipelines.warm import held_out, origin
+from pipelines.warm import origin
 from recsys_ae.artifact import Artifact
 from recsys_ae.dataset import Dataset
 from recsys_ae.errors import ArtifactError, ConfigError, GateError
@@ -30,7 +31,7 @@ from recsys_ae.log import InteractionLog
 from recsys_ae.models import MODELS, Recommender
 from recsys_ae.registry import Registry, StoredUsers
 from recsys_ae.scratch import clear, scratch_folder
-from recsys_ae.sealed import file_digest, read_sealed
+from recsys_ae.sealed import content_digest, file_digest, read_sealed
 from recsys_ae.split import Split
 from recsys_ae.training.run import RunContext
 
@@ -99,6 +100,7 @@ def nightly(
     refuse_dishonest(config)
     with Journal(home_of(config), partial(tell, config, heard)).run(forced=force) as journal:
         clear_leftovers(config)
+        rehearse(config)
         split, counts = ingest(config, journal)
         tonight = checks.tonight_of(config, split.refit, counts, home_of(config))
         findings = check(config, tonight, force, journal)
@@ -110,18 +112,19 @@ def nightly(
         metric = config.publish.metric
         best = max(candidates, key=lambda candidate: candidate.validation[metric]["mean"])  # chosen on validation users alone
         verdict = judge(config, candidates, best, split, counts, journal)
-        if not verdict.passed and not force:
+        if not verdict.passed and not force and not _serves(config, best):
             raise GateError(f"not published: {'; '.join(verdict.reasons)} ({report_of(config) / 'report.html'})")
         forced = not verdict.passed or any(checks.stops(each) for each in findings)
         version = publish(config, best, split, verdict, failed, forced, journal)
         checks.accept(config, tonight, findings, home_of(config))
         left = journal.stage("tidy", {}, lambda: {"warnings": tidy(config)}, lambda _: False)["warnings"]
         if warn:
-            for text in left:
+            for text in (*verdict.warnings, *left):
                 warn(text)
         scores = deliver(config, version, journal)
         journal.end("published", version=version)
-        return Outcome(version, verdict, forced, journal.reused(), report_of(config), scores, (*failed, *left))
+        warnings = (*failed, *verdict.warnings, *left)
+        return Outcome(version, verdict, forced, journal.reused(), report_of(config), scores, warnings)
 
 
 def refuse_dishonest(config: RunConfig) -> None:
@@ -199,6 +202,8 @@ def train(config: RunConfig, section: ModelSection, split: Split, journal: Journ
     inputs = {
         "start": begun.digests,
         "data": split.refit.digest,
+        "preprocessing": split.refit.preprocessing.model_dump(mode="json"),
+        "items": content_digest({"titles": split.refit.metadata.titles, "categories": split.refit.metadata.categories}),
         "train": split.train.digest,
         "split": config.split.model_dump(mode="json"),
         "model": section.model_dump(mode="json"),
@@ -247,7 +252,7 @@ def judge(
 ) -> gate.Verdict:
     """Tonight's twins, popularity and the current model's twin on the same held-out users: the report, the verdict."""
     registry = Registry(config.registry.path)
-    current = registry.current()
+    current = _to_beat(registry, made_of(best))
     inputs = {
         "twins": {c.section.key: read_sealed(c.twin / "manifest.json")["files"] for c in candidates},
         "best": best.section.key,
@@ -276,11 +281,37 @@ def judge(
             metric=config.publish.metric,
             min_ratio=config.publish.min_ratio_to_current,
             seed=config.seed,
+            unfair=None if current is None else _unfair(registry, current, config, split),
         )
-        return verdict.as_json()
+        return verdict.as_json() | {"warnings": verdict.warnings}
 
     found = journal.stage("gate", inputs, work, lambda _: (report_of(config) / "report.html").is_file())
     return gate.Verdict.from_json(found)
+
+
+def _serves(config: RunConfig, best: Candidate) -> bool:
+    """Whether tonight's was published already, by force: a second run takes nothing back."""
+    registry = Registry(config.registry.path)
+    current = registry.current()
+    return current is not None and is_made_of(registry, current, made_of(best))
+
+
+def _to_beat(registry: Registry, tonight: dict[str, Any]) -> str | None:
+    """The version that tonight's would replace: the current one, or where tonight's was published already the one before it."""
+    current = registry.current()
+    if current is None or not is_made_of(registry, current, tonight):
+        return current
+    before = registry.manifest(current).get("replaced")
+    return before if before in registry.versions() else None
+
+
+def _unfair(registry: Registry, version: str, config: RunConfig, split: Split) -> str | None:
+    """Why a version's twin may have trained on tonight's held-out users."""
+    try:
+        twin = registry.twin_manifest(version)
+    except ArtifactError:  # a damaged one is not what is judged
+        return None
+    return None if twin is None else may_have_seen(twin.get("held_out"), config, split)
 
 
 def _twin(config: RunConfig, candidate: Candidate, bench: Bench, writer: PerUserWriter | None) -> Judged:
@@ -303,7 +334,9 @@ def _current(config: RunConfig, registry: Registry, version: str, bench: Bench, 
     except ArtifactError as error:
         twin, damage = None, (f"{error}: the model itself is judged",)
     if twin is not None:
-        return _with_fit(judge_artifact(config, twin, CURRENT, f"registry {version}", bench, writer), twin.manifest)
+        return _with_fit(
+            judge_artifact(config, twin, CURRENT, f"registry {version}", bench, writer, strange=True), twin.manifest
+        )
     judged = judge_version(config, registry, version, bench, writer)
     return replace(judged, key=CURRENT, warnings=(*damage, *judged.warnings))
 
@@ -326,28 +359,33 @@ def publish(
 ) -> str:
     """A version of the registry, its twin beside it, made current. What is there already is not made again."""
     registry = Registry(config.registry.path)
-    made_of = {
-        "whole": read_sealed(best.whole / "manifest.json")["files"],
-        "twin": read_sealed(best.twin / "manifest.json")["files"],
-    }
+    ours = made_of(best)
 
     def work() -> dict[str, Any]:
-        version = next((v for v in reversed(registry.versions()) if is_made_of(registry, v, made_of)), None)
+        version = next((v for v in reversed(registry.versions()) if is_made_of(registry, v, ours)), None)
         if version is None:
             artifact, twin = Artifact.load(best.whole), Artifact.load(best.twin)
             facts = {"gate": verdict.as_json(), "failed_checks": list(failed), "forced": forced, "replaced": registry.current()}
-            artifact.manifest.update(made_of=made_of, **facts)
+            artifact.manifest.update(made_of=ours, **facts)
             stored = StoredUsers(split.refit.users, split.refit.histories)
             version = registry.publish(artifact, best.section.key, stored, best.validation, twin)
         registry.promote(version)
         return {"version": version}
 
-    inputs = {"made_of": made_of, "registry": str(config.registry.path.resolve())}
+    inputs = {"made_of": ours, "registry": str(config.registry.path.resolve())}
 
     def there(result: dict[str, Any]) -> bool:
-        return registry.current() == result["version"] and is_made_of(registry, result["version"], made_of)
+        return registry.current() == result["version"] and is_made_of(registry, result["version"], ours)
 
-    return str(journal.stage("publish", inputs, work, there)["version"])
+    version = str(journal.stage("publish", inputs, work, there)["version"])
+    journal.published(version)
+    return version
+
+
+def made_of(best: Candidate) -> dict[str, Any]:
+    """What a candidate's version is found again by: the digests of its files, and how it reads events."""
+    whole, twin = (read_sealed(place / "manifest.json") for place in (best.whole, best.twin))
+    return {"whole": whole["files"], "twin": twin["files"], "preprocessing": whole["preprocessing"]}
 
 
 def is_made_of(registry: Registry, version: str, made_of: dict[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from recsys_ae.dataset import Dataset
 from recsys_ae.errors import ArtifactError
 from recsys_ae.ids import IdMap
-from recsys_ae.scratch import sync
+from recsys_ae.scratch import scratch_folder, sync
 from recsys_ae.sealed import check_digest, file_digest, read_sealed, write_sealed
 
 STATE, SCHEMA = "accepted.json", 1
@@ -99,12 +99,12 @@ def earlier(folder: Path) -> Earlier:
 def accept(folder: Path, night: Night, marks: Marks, before: tuple[Night, ...], keep: int) -> None:
     """Add a night to those `before` it; only the last `keep` stay. The same data again take the place of the first time."""
     nights = [*(each for each in before if each.data != night.data), night][-keep:]
-    partial = folder / "accepted.partial"
-    save_file({name: np.ascontiguousarray(array) for name, array in vars(marks).items()}, partial)
-    sync(partial)
-    digest = file_digest(partial)
-    name = f"accepted-{digest['sha256'][:12]}.safetensors"  # of its own, so that a kill leaves accepted.json with what it names
-    os.replace(partial, folder / name)
+    with scratch_folder("accepted", folder) as work:
+        save_file({name: np.ascontiguousarray(array) for name, array in vars(marks).items()}, work / "marks")
+        sync(work / "marks")
+        digest = file_digest(work / "marks")
+        name = f"accepted-{digest['sha256'][:12]}.safetensors"  # of its own: a kill leaves accepted.json with what it names
+        os.replace(work / "marks", folder / name)
     content: dict[str, Any] = {"schema": SCHEMA, "nights": [asdict(each) for each in nights]}
     write_sealed(folder / STATE, content | {"marks": {"name": name, "digest": digest}})
     sync(folder)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -165,16 +166,36 @@ def _point(path: Path, folder: Path, facts: dict[str, Any]) -> None:
             remove_unless_held(old)
 
 
+def rehearse(config: RunConfig) -> None:
+    """What `score` would only find wrong at the end of the night: the file of excluded items, the driver of the database.
+
+    Raises ConfigError or LogError. A database that is away now may be there then.
+    """
+    if config.score.exclude is not None:
+        _excluded(config)
+    if config.score.url is not None and config.score.table is not None:
+        from pipelines.score_table import reach
+
+        with suppress(TableError):
+            reach(config.score.url.get_secret_value(), config.score.table)
+
+
 def excluded_items(config: RunConfig, items: IdMap) -> NDArray[np.int64]:
     """Columns of the items that nobody is to be shown; ids that the model does not have cannot be shown anyway."""
     if config.score.exclude is None:
         return np.empty(0, np.int64)
-    paths = local_paths(config, config.score.exclude)
     with naming_objects(config):
-        rows = log.read_columns(paths, {"id": "item_id"})
-        found: list[Id] = [parse_id(row["id"], items.kind) for row in rows if row["id"] is not None]
+        found: list[Id] = [parse_id(text, items.kind) for text in _excluded(config)]
     columns = np.unique(items.positions(found))
     return columns[columns >= 0]
+
+
+def _excluded(config: RunConfig) -> list[str]:
+    """Ids as the file has them."""
+    assert config.score.exclude is not None
+    paths = local_paths(config, config.score.exclude)
+    with naming_objects(config):
+        return [row["id"] for row in log.read_columns(paths, {"id": "item_id"}) if row["id"] is not None]
 
 
 def _rows_of(path: Path, digest: Mapping[str, Any] | None) -> int | None:

@@ -66,6 +66,12 @@ def load(url: str, table: str, parts: Sequence[Path], version: str, key: str) ->
     return Loaded(table, rows, False)
 
 
+def reach(url: str, table: str) -> None:
+    """Connect and go. Raises ConfigError for a url without a driver, TableError where nobody answers."""
+    with _database(url, table):
+        pass
+
+
 def holds(url: str, table: str, key: str, rows: int) -> bool:
     """Whether the table has the lists of the key, so many rows. Raises as `load`."""
     with _database(url, table) as database:

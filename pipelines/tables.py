@@ -178,7 +178,9 @@ def night_summary(record: NightRecord) -> str:
     when = moment(record.started) + ("" if record.ended is None else f" to {moment(record.ended)}")
     lines = [f"{record.project}: {record.headline}", *_line("run", f"{when}, process {record.process} on {record.host}")]
     if (verdict := record.verdict) is not None:
-        lines += _line("gate", f"{verdict.candidate} reaches {verdict.metric} {verdict.mean:.4f}")
+        lines += _line(
+            "gate", f"{verdict.candidate} reaches {verdict.metric} {verdict.mean:.4f} on {verdict.users:,} held-out users"
+        )
         if verdict.current is not None:
             ratio = "" if verdict.ratio is None else f", ratio {verdict.ratio:.4f}"
             span = verdict.difference_ci95

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Generator, Tensor
 
 from pipelines.config import ModelSection, RunConfig
+from pipelines.held_out import held_out
 from recsys_ae.artifact import Artifact
 from recsys_ae.errors import StorageError, WidthError
 from recsys_ae.models import MODELS
@@ -127,14 +128,6 @@ def _against(about: Mapping[str, Any], section: ModelSection, split: Split, conf
     if wanted["trained_until"] is not None and known["trained_until"] > wanted["trained_until"]:
         return f"has a twin trained until {known['trained_until']}; tonight's validation begins at {wanted['trained_until']}"
     return None
-
-
-def held_out(config: RunConfig, split: Split) -> dict[str, Any]:
-    """How tonight's held-out rows were chosen: what a later night must ask of a twin before it goes on from it."""
-    return {
-        "split": config.split.model_dump(mode="json") | {"users": split.refit.users.kind},
-        "trained_until": split.window.validation_from if split.window else None,
-    }
 
 
 def _effort(version: str, about: Mapping[str, Any]) -> dict[str, Any]:

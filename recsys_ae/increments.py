@@ -19,7 +19,7 @@ from typing import Any
 import duckdb
 
 from recsys_ae import sql
-from recsys_ae.canonical import INTEGERS
+from recsys_ae.canonical import FLOATS, INTEGERS
 from recsys_ae.errors import ArtifactError, LogError
 from recsys_ae.scratch import sync
 from recsys_ae.sealed import check_digest, content_digest, file_digest, read_sealed, write_sealed
@@ -107,11 +107,12 @@ def _increment(
     """The events, or why all must be read."""
     fresh, base = folder / "fresh.parquet", folder / state["file"]
     key, since = identifier(source.event_id), identifier(source.since)
-    counted = "count(*)" if state["single"] else f"count(distinct {key})"
     start = _start(state["mark"], state["mark_type"], source.overlap)
+    counted = "count(*)" if state["single"] else f"count(distinct {key})"
     try:
         there = sql.number(session, f"select {counted} as n from ({source.query}) as source")
-        new = f"select * from ({source.query}) as source where {since} >= {start} or {since} is null"
+        later = "" if start is None else f" where {since} >= {start} or {since} is null"
+        new = f"select * from ({source.query}) as source{later}"
         read = sql.write(session, new, fresh)
         with connection(memory_limit or DUCKDB_MEMORY) as con:
             look = _look(con, source, fresh)
@@ -147,6 +148,11 @@ def _look(con: duckdb.DuckDBPyConnection, source: EventSource, fresh: Path) -> _
     for role, name in (("event_id", source.event_id), ("since", source.since)):
         if name not in columns:
             raise LogError(f"{sql.shown(source.url)}: no column {name!r} ({role}); found columns {', '.join(columns)}")
+    if columns[source.event_id] in FLOATS:
+        raise LogError(
+            f"{sql.shown(source.url)}: {source.event_id!r} is a {columns[source.event_id]}, which cannot tell large ids apart; "
+            "expected an integer or a text: cast it in the query"
+        )
     key = identifier(source.event_id)
     rows, with_id, distinct = one_row(con, f"select count(*), count({key}), count(distinct {key}) from {_file(fresh)}")
     if with_id < rows:
@@ -186,9 +192,8 @@ def _keep(
             "compression zstd)"
         )
         since = identifier(source.since)
-        count, mark, kind = one_row(
-            con, f"select count(*), max({since})::varchar, any_value(typeof({since})) from {_file(partial)}"
-        )
+        count, kind = one_row(con, f"select count(*), any_value(typeof({since})) from {_file(partial)}")
+        mark = _mark(con, partial, since, kind or "VARCHAR")
         digest = file_digest(partial)
         path = folder / f"events-{digest['sha256'][:8]}.parquet"
         sync(partial)
@@ -204,13 +209,28 @@ def _keep(
     return Events(path, int(count), read, whole)
 
 
-def _start(mark: str | None, kind: str, overlap: float) -> str:
-    """The literal of where the next reading begins: the last mark less the overlap."""
+def _mark(con: duckdb.DuckDBPyConnection, path: Path, since: str, kind: str) -> str | None:
+    """How far the events reach. A time past tomorrow is a mistake, which would hide all until then: it marks nothing."""
+    (mark,) = one_row(con, f"select max({since})::varchar from {_file(path)}")
+    tomorrow = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)  # some clocks run in other zones
+    if mark is None or not (kind.startswith(("TIMESTAMP", "DATE")) or kind == "VARCHAR"):
+        return mark
+    try:
+        if datetime.datetime.fromisoformat(mark).replace(tzinfo=datetime.UTC) <= tomorrow:
+            return mark
+    except ValueError:
+        return mark
+    bound = literal(f"{tomorrow:%Y-%m-%d %H:%M:%S}")
+    return one_row(con, f"select max({since})::varchar from {_file(path)} where {since} <= {bound}")[0]
+
+
+def _start(mark: str | None, kind: str, overlap: float) -> str | None:
+    """The literal of where the next reading begins: the last mark less the overlap; None: with the first event."""
     if mark is None:
-        return "null"
+        return None
     if kind in INTEGERS:
         return str(int(mark) - math.ceil(overlap))
-    if kind in ("FLOAT", "DOUBLE"):
+    if kind in FLOATS:
         return repr(float(mark) - overlap)
     try:
         moment = datetime.datetime.fromisoformat(mark)

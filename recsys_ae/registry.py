@@ -346,7 +346,8 @@ class Registry:
         return [version for version in pointer["previous"] if version in there]
 
     def _point(self, version: str, previous: list[str]) -> None:
-        self._write(CURRENT, {"version": version, "previous": previous})
+        there = set(self.versions())
+        self._write(CURRENT, {"version": version, "previous": [each for each in previous if each in there]})
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
         write_sealed(self.path / name, content)

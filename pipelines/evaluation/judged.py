@@ -117,9 +117,18 @@ def judge_version(
 
 
 def judge_artifact(
-    config: RunConfig, artifact: Artifact, key: str, source: str, bench: Bench, writer: PerUserWriter | None = None
+    config: RunConfig,
+    artifact: Artifact,
+    key: str,
+    source: str,
+    bench: Bench,
+    writer: PerUserWriter | None = None,
+    strange: bool = False,
 ) -> Judged:
-    """A model as it was saved on the test users. Items that it does not know are never on its lists, and so are misses."""
+    """A model as it was saved on the test users. Items that it does not know are never on its lists, and so are misses.
+
+    strange: whether it may know none of them at all. Raises ConfigError where it may not.
+    """
     model, test = artifact.model, bench.split.test
     to_model = artifact.items.positions(bench.trained.items.ids)
     to_split = np.full(len(artifact.items), -1, np.int64)
@@ -127,7 +136,7 @@ def judge_artifact(
     allow = to_split >= 0
     if test.allow is not None:
         allow &= test.allow[to_split]
-    if not allow.any():
+    if not allow.any() and not strange:
         raise ConfigError(
             f"{source}: has none of the {len(to_model)} items of this split; "
             f"expected ids as its own are, like {artifact.items.ids[:3]}; found {bench.trained.items.ids[:3]}"

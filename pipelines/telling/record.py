@@ -115,7 +115,9 @@ class NightRecord:
         what = {
             "published": f"published {self.version}" + (", though the gate refused" if forced else ""),
             "refused": "refused by the gate",
-            "failed": "failed" + (f" at stage {self.broken}" if self.broken else ""),
+            "failed": (f"published {self.version}, but " if self.version else "")
+            + "failed"
+            + (f" at stage {self.broken}" if self.broken else ""),
             "killed": f"the run begun {moment(self.started)} was killed" + (f" at stage {self.broken}" if self.broken else ""),
         }[self.outcome]
         return what + ("" if self.seconds is None else f", after {duration(self.seconds)}")

@@ -108,3 +108,17 @@ def test_a_databases_url_is_kept_secret() -> None:
     config = make_config({"log": {"url": "postgresql://me:secret@here/shop", "table": "events"}})
     assert "secret" not in f"{config!r} {config.model_dump_json()}"
     assert config.log.url is not None and "secret" in config.log.url.get_secret_value()
+
+
+@pytest.mark.parametrize("name", [".", "..", ".hidden"])
+def test_the_id_of_a_model_is_no_way_out_of_its_folder(name: str) -> None:
+    with pytest.raises(ConfigError, match="id"):
+        make_config({"log": {"path": "x.csv"}, "models": [{"name": "ease", "id": name}]})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"), [("test_users", 300, "expected a fraction"), ("test_users", 0.95, "below 1")]
+)
+def test_shares_by_hash_are_looked_at_before_the_log_is_read(key: str, value: object, said: str) -> None:
+    with pytest.raises(ConfigError, match=f"split.*{key}.*{said}"):
+        make_config({"log": {"path": "x.csv"}, "split": {"by": "hash", "salt": "s", key: value}})

@@ -190,3 +190,30 @@ def test_a_source_that_cannot_be_followed_is_one_message_and_what_was_kept_stays
     with pytest.raises(LogError, match="no such table"):
         refresh(source, tmp_path / "kept")
     assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == [".lock", kept.path.name, "source.json"]
+
+
+@pytest.mark.parametrize("kind", ["text", "timestamp"])
+def test_one_time_in_the_future_hides_no_correction(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
+    if kind == "timestamp" and not POSTGRES:
+        pytest.skip("RECSYS_AE_TEST_POSTGRES is not set; expected the url of a PostgreSQL that tests may write to")
+    url, execute = request.getfixturevalue("sqlite" if kind == "text" else "postgres")
+    execute(f"create table events (id integer, who integer, what text, at integer, stars integer, changed {kind})")
+    rng = np.random.default_rng(0)
+    for key in range(20):
+        insert(execute, rng, key, f"2026-01-01 00:00:{key:02}")
+    insert(execute, rng, 20, "2999-01-01 00:00:00")
+    source = EventSource(url, "select * from events", "id", "changed", overlap=0)
+    refresh(source, tmp_path / "kept")
+    execute("update events set stars = 77, changed = '2026-01-02 00:00:00' where id = 3")
+    kept = refresh(source, tmp_path / "kept")
+    assert pq.read_table(kept.path, filters=[("id", "=", 3)])["stars"].to_pylist() == [77]
+    assert kept.whole is None and kept.read == 3  # the last, the corrected one, and that of the future
+
+
+@needs_postgres
+def test_ids_that_a_float_cannot_tell_apart_are_refused(postgres: tuple[str, Execute], tmp_path: Path) -> None:
+    url, execute = postgres
+    execute("create table events (id numeric, changed integer)")
+    execute("insert into events values (9007199254740993, 1)")
+    with pytest.raises(LogError, match="cast it in the query"):
+        refresh(EventSource(url, "select * from events", "id", "changed"), tmp_path / "kept")
