@@ -108,3 +108,18 @@ def test_a_databases_url_is_kept_secret() -> None:
     config = make_config({"log": {"url": "postgresql://me:secret@here/shop", "table": "events"}})
     assert "secret" not in f"{config!r} {config.model_dump_json()}"
     assert config.log.url is not None and "secret" in config.log.url.get_secret_value()
+
+
+@pytest.mark.parametrize("password", ["hunter2@secretpart", "hunter2/secretpart"])
+@pytest.mark.parametrize("section", ["log", "score"])
+def test_a_password_that_should_be_encoded_is_refused_and_not_told(
+    section: str, password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"RECSYS_AE__{section.upper()}__URL", f"postgresql://postgres:{password}@127.0.0.1/test")
+    with pytest.raises(ConfigError, match=rf"\[{section}\] url: .*percent-encoded") as raised:
+        make_config({section: {"table": "events"}})
+    assert "hunter2" not in str(raised.value) and "secretpart" not in str(raised.value)
+    encoded = password.replace("@", "%40").replace("/", "%2F")
+    monkeypatch.setenv(f"RECSYS_AE__{section.upper()}__URL", f"postgresql://postgres:{encoded}@127.0.0.1/test")
+    config = make_config({"log": {"dataset": "synthetic"} if section == "score" else {}, section: {"table": "events"}})
+    assert "secretpart" in getattr(config, section).url.get_secret_value()
