@@ -35,6 +35,7 @@ from recsys_ae.objects import check_options, check_url, redacted
 from recsys_ae.preprocessing import Preprocessing
 from recsys_ae.staging import Columns
 from recsys_ae.training.run import Precision
+from recsys_ae.urls import check_encoded
 
 LONGEST_TABLE = 50
 """Bytes of the name of a table of lists: PostgreSQL cuts names at 63, and the table beside it has a longer one."""
@@ -66,6 +67,16 @@ def without_secret(path: Paths | None) -> Paths | None:
     return path
 
 
+def encoded(url: SecretStr | None) -> SecretStr | None:
+    """A database's url. Raises ValueError where its password is not percent-encoded: drivers cut it and tell the rest."""
+    if url is not None:
+        try:
+            check_encoded(url.get_secret_value())
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+    return url
+
+
 class LogSection(Preprocessing):
     """Where interactions come from: `path`, `dataset`, or a database's `url` with a `query` or a `table`.
 
@@ -94,6 +105,7 @@ class LogSection(Preprocessing):
     memory_limit: Annotated[ByteSize, Field(ge=LEAST_MEMORY)] | None = None
 
     _no_secret = field_validator("path")(without_secret)
+    _encoded = field_validator("url")(encoded)
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -382,6 +394,7 @@ class ScoreSection(Section):
     table: str | None = Field(None, pattern=TABLE)
 
     _no_secret = field_validator("exclude")(without_secret)
+    _encoded = field_validator("url")(encoded)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 from recsys_ae.errors import ArtifactError, ConfigError, InputError, LogError, RecsysError
 from recsys_ae.scratch import sync
 from recsys_ae.sealed import content_digest, read_sealed, write_sealed
+from recsys_ae.urls import without_passwords
 
 URL = re.compile(r"(?P<protocol>[A-Za-z][A-Za-z0-9+.-]+)://(?P<rest>.*)", re.DOTALL)
 PASSWORD = re.compile(r"(?!arn:)[^:/@]*:(?!\d+(/|$))[^@]*@")  # as in key:secret@bucket; no host:port, no access point
@@ -89,7 +90,7 @@ def check_options(protocol: str, options: Options) -> None:
 
 def redacted(text: str) -> str:
     """A text without passwords in addresses and without what the environment holds as a secret."""
-    text = re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)
+    text = without_passwords(text)
     for name, value in os.environ.items():
         if SECRET.search(name) and len(value) >= SHORTEST_SECRET:
             text = text.replace(value, "***")

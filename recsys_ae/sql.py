@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +15,8 @@ import pyarrow.parquet as pq
 from recsys_ae.errors import LogError
 from recsys_ae.scratch import whole_file
 from recsys_ae.sources import identifier
+from recsys_ae.urls import blanked
+from recsys_ae.urls import shown as shown
 
 POSTGRES = re.compile(r"^postgres(ql)?(\+\w+)?://")
 ROWS_AT_ONCE = 50_000
@@ -87,19 +88,11 @@ def number(session: Session, query: str) -> int:
     return int(found)
 
 
-def shown(url: str) -> str:
-    """The url without its password."""
-    return re.sub(r"(password=)[^&]*", r"\1***", re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url))
-
-
 def said(url: str, error: BaseException) -> str:
     """What a driver's error says in one line, never the password."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     line = next((line for line in lines if "ERROR:" in line or "FATAL:" in line), lines[0] if lines else type(error).__name__)
-    for secret in re.findall(r"://[^:/@]*:([^@]+)@|password=([^&]+)", url):
-        for password in filter(None, secret):
-            line = line.replace(password, "***").replace(unquote(password), "***")
-    return line
+    return blanked(url, line)
 
 
 def _short(query: str) -> str:

@@ -1,11 +1,12 @@
 """Messages without the secrets of the configuration."""
 
 from collections.abc import Iterator
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, SecretStr
 
 from pipelines.config import RunConfig
+from recsys_ae import urls
 
 LONGEST = 300
 """Characters of a sink's message: some libraries answer with pages."""
@@ -27,7 +28,7 @@ def hidden(config: RunConfig, text: str) -> str:
 
 
 def _secrets(section: BaseModel) -> Iterator[str]:
-    """Every SecretStr, and of an address what may be one alone: its password; on the web, path and query too."""
+    """Every SecretStr, and of an address what may be one alone: a password, its parts; on the web, path and query too."""
     for name in type(section).model_fields:
         value = getattr(section, name)
         if isinstance(value, BaseModel):
@@ -38,11 +39,10 @@ def _secrets(section: BaseModel) -> Iterator[str]:
 
 
 def _parts(address: str) -> Iterator[str]:
+    yield from urls.secrets(address)
     try:
         found = urlsplit(address)
     except ValueError:
         return
-    if found.password:
-        yield from (found.password, unquote(found.password))
     if found.scheme in ("http", "https"):
         yield from (found.path, found.path.strip("/"), found.query)

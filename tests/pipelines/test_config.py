@@ -122,3 +122,18 @@ def test_the_id_of_a_model_is_no_way_out_of_its_folder(name: str) -> None:
 def test_shares_by_hash_are_looked_at_before_the_log_is_read(key: str, value: object, said: str) -> None:
     with pytest.raises(ConfigError, match=f"split.*{key}.*{said}"):
         make_config({"log": {"path": "x.csv"}, "split": {"by": "hash", "salt": "s", key: value}})
+
+
+@pytest.mark.parametrize("password", ["hunter2@secretpart", "hunter2/secretpart"])
+@pytest.mark.parametrize("section", ["log", "score"])
+def test_a_password_that_should_be_encoded_is_refused_and_not_told(
+    section: str, password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"RECSYS_AE__{section.upper()}__URL", f"postgresql://postgres:{password}@127.0.0.1/test")
+    with pytest.raises(ConfigError, match=rf"\[{section}\] url: .*percent-encoded") as raised:
+        make_config({section: {"table": "events"}})
+    assert "hunter2" not in str(raised.value) and "secretpart" not in str(raised.value)
+    encoded = password.replace("@", "%40").replace("/", "%2F")
+    monkeypatch.setenv(f"RECSYS_AE__{section.upper()}__URL", f"postgresql://postgres:{encoded}@127.0.0.1/test")
+    config = make_config({"log": {"dataset": "synthetic"} if section == "score" else {}, section: {"table": "events"}})
+    assert "secretpart" in getattr(config, section).url.get_secret_value()

@@ -95,9 +95,10 @@ def test_code_that_is_shown_compiles(code: str) -> None:
 def test_the_variables_named_are_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     named = set(re.findall(r"RECSYS_AE__\w+", RUNNING + TELLING))
     assert len(named) >= 4
+    assert "RECSYS_AE__SCORE__URL" in named
     for name in named:
         monkeypatch.setenv(name, "https://host/path")
-    config = make_config({"log": {"query": "select 1"}})
+    config = make_config({"log": {"query": "select 1"}, "score": {"table": "lists"}})
     for name in named:
         section, key = name.removeprefix("RECSYS_AE__").lower().split("__")
         assert getattr(getattr(config, section), key).get_secret_value() == "https://host/path"

@@ -379,6 +379,9 @@ def test_the_password_is_never_told(tmp_path: Path) -> None:
             load(url, "lists", written, "v1", "v1")
         assert "***" in str(raised.value) and "127.0.0.1" in str(raised.value)
         assert "sec%2Fret" not in str(raised.value) and "sec/ret" not in str(raised.value)
+    with pytest.raises(TableError, match=r"me:\*\*\*@127") as raised:
+        load("postgresql://me:hunter2@secretpart@127.0.0.1:9/x", "lists", written, "v1", "v1")
+    assert "hunter2" not in str(raised.value) and "secretpart" not in str(raised.value)
     with pytest.raises(ConfigError, match=r"nodb://me:\*\*\*@here"):
         load("nodb://me:secret@here/x", "lists", written, "v1", "v1")
     shown = make_config({"log": {"dataset": "synthetic"}, "score": {"url": "postgresql://me:secret@here/x", "table": "a.b"}})

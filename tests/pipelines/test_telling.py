@@ -220,6 +220,9 @@ def test_secrets_are_hidden_in_any_message_in_whole_and_in_part(monkeypatch: pyt
     config = make_config({"log": log, "notify": {"url": f"https://hooks.example/services/{TOKEN}?key=abcdef"}})
     text = f"signing-key {log['url']} p%40ssw0rd p@ssw0rd services/{TOKEN} key=abcdef reader db"
     assert hidden(config, text) == "*** *** *** *** *** *** reader db"
+    config = make_config({"log": {"dataset": "synthetic"}, "tracking": {"url": "postgresql://me:hunter-2@secretpart@db/x"}})
+    text = 'me hunter-2 could not translate host name "secretpart@db"'
+    assert hidden(config, text) == 'me *** could not translate host name "***@db"'
 
 
 def families(path: Path) -> dict[str, dict[tuple[str, ...], float]]:

@@ -90,6 +90,10 @@ def test_an_unknown_driver_and_an_unreachable_database_are_told_without_the_pass
         with pytest.raises(LogError) as raised:
             sql.extract(url, tmp_path / "x.parquet", query="select 1")
         assert "secret" not in str(raised.value) and "me:***@" in str(raised.value)
+    for url in ("postgresql://me:hunter2@secretpart@127.0.0.1:9/x", "postgresql://me:hunter2/secretpart@127.0.0.1:9/x"):
+        with pytest.raises(LogError, match=r"me:\*\*\*@127") as raised:
+            sql.extract(url, tmp_path / "x.parquet", query="select 1")
+        assert "hunter2" not in str(raised.value) and "secretpart" not in str(raised.value)
     assert not list(tmp_path.iterdir())
 
 
