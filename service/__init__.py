@@ -7,5 +7,6 @@ settings.py   what an operator may choose
 schemas.py    what is posted and answered
 routes.py     one function a route
 engine.py     the model and all numeric work, off the event loop
+shaping.py    another order of a model's candidates, and reasons
 problems.py   every error as an RFC 9457 problem document
 """
