@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from recsys_ae.dataset import Dataset as Dataset
     from recsys_ae.evaluation import Evaluation as Evaluation
     from recsys_ae.evaluation import evaluate as evaluate
+    from recsys_ae.explanation import explain as explain
     from recsys_ae.histories import Histories as Histories
     from recsys_ae.histories import Holdout as Holdout
     from recsys_ae.ids import IdMap as IdMap
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from recsys_ae.ranking import rank_top_k as rank_top_k
     from recsys_ae.ranking import similar_items as similar_items
     from recsys_ae.registry import Registry as Registry
+    from recsys_ae.reranking import calibrate as calibrate
+    from recsys_ae.reranking import diversify as diversify
     from recsys_ae.split import Split as Split
     from recsys_ae.split import by_time as by_time
     from recsys_ae.split import by_time_windows as by_time_windows
@@ -52,7 +55,10 @@ _HOMES = {
     "Split": "split",
     "by_time": "split",
     "by_time_windows": "split",
+    "calibrate": "reranking",
+    "diversify": "reranking",
     "evaluate": "evaluation",
+    "explain": "explanation",
     "given": "split",
     "item_hold_out": "split",
     "leave_last_out": "split",

@@ -49,15 +49,8 @@ class Catalogue:
     def of(cls, train: Histories, categories: Sequence[tuple[str, ...]] = ()) -> "Catalogue":
         """From the training histories (U, I), and each item's categories where any are known."""
         popularity = np.bincount(train.matrix.indices, minlength=train.n_items).astype(np.int64)
-        names = tuple(sorted({name for own in categories for name in own}))
-        if not names:
-            return cls(len(train), popularity, train)
-        place = {name: column for column, name in enumerate(names)}
-        rows = [[place[name] for name in dict.fromkeys(own)] for own in categories]
-        indptr = np.cumsum([0, *map(len, rows)])
-        shares = np.repeat(1 / np.maximum(np.diff(indptr), 1), np.diff(indptr))
-        columns = np.array([column for row in rows for column in row], np.int64)
-        return cls(len(train), popularity, train, csr_array((shares, columns, indptr), shape=(len(rows), len(names))), names)
+        names, shares = category_shares(categories)
+        return cls(len(train), popularity, train, shares if names else None, names)
 
     @cached_property
     def region(self) -> NDArray[np.int8]:
@@ -76,6 +69,17 @@ class Catalogue:
         had = csr_array(self.train.take(rows).matrix.T)
         had.data[:] = np.repeat(1 / np.sqrt(np.maximum(np.diff(had.indptr), 1)), np.diff(had.indptr))
         return had
+
+
+def category_shares(categories: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], csr_array]:
+    """Names (G,) of all categories, and each item's share of each (I, G): rows that sum to 1, or to 0 where it has none."""
+    names = tuple(sorted({name for own in categories for name in own}))
+    place = {name: column for column, name in enumerate(names)}
+    rows = [[place[name] for name in dict.fromkeys(own)] for own in categories]
+    indptr = np.cumsum([0, *map(len, rows)])
+    shares = np.repeat(1 / np.maximum(np.diff(indptr), 1), np.diff(indptr))
+    columns = np.array([column for row in rows for column in row], np.int64)
+    return names, csr_array((shares, columns, indptr), shape=(len(rows), len(names)))
 
 
 def prefix_sums(items: Lists, ks: Sequence[int], rows: csr_array) -> Iterator[csr_array]:

@@ -50,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,  # names for generated clients
         redirect_slashes=False,  # a redirect is no problem document
     )
     app.state.settings = settings

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Literal, TypeVar, TypeVarTuple
 
 import numpy as np
@@ -18,8 +19,9 @@ from recsys_ae.ids import Id
 from recsys_ae.models.popularity import Popularity, PopularityConfig
 from recsys_ae.ranking import Ranking, rank_top_k, similar_items
 from recsys_ae.registry import Registry, StoredUsers
-from service.schemas import Event, RecommendedItem
+from service.schemas import Event, Reason, RecommendedItem
 from service.settings import Settings
+from service.shaping import Shape, Shaper
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -33,6 +35,7 @@ class Filters:
     allow: Sequence[Id] | None = None
     categories: Sequence[str] | None = None
     include_seen: bool = False
+    shape: Shape = Shape()
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Found:
 class Engine:
     """Lists from one version of a registry. Safe to use from many threads: nothing changes once it is built."""
 
-    def __init__(self, about: dict[str, Any], artifact: Artifact, stored: StoredUsers, threads: int) -> None:
+    def __init__(self, about: dict[str, Any], artifact: Artifact, stored: StoredUsers, settings: Settings) -> None:
         self.about = about
         self.version: str = about["version"]
         self.artifact = artifact
@@ -55,7 +58,10 @@ class Engine:
         self._stored = stored
         self._popularity = _popularity(artifact, stored)
         self._by_category = _by_category(artifact)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="engine")
+        self._shaper = Shaper.of(
+            artifact.model, artifact.items, artifact.metadata, settings.largest_because, settings.largest_explained
+        )
+        self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="engine")
 
     @classmethod
     def load(cls, settings: Settings) -> "Engine | None":
@@ -65,7 +71,7 @@ class Engine:
         if version is None:
             return None
         artifact, stored = registry.load(version)
-        return cls(registry.show(version), artifact, stored, settings.threads)
+        return cls(registry.show(version), artifact, stored, settings)
 
     def close(self) -> None:
         """Wait for work under way and end the threads."""
@@ -76,15 +82,26 @@ class Engine:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
 
     def for_user(self, user_id: Id, k: int, filters: Filters) -> Found:
-        """A list for a stored user. Raises UnknownIdError."""
+        """A list for a stored user. Raises UnknownIdError; HistoryTooLongError where it cannot be explained."""
         row = self._stored.users.position(self._stored.users.parse(user_id))
         return self._list(self._stored.histories.take(np.array([row])), k, filters)
 
     def for_history(self, events: Sequence[Event], k: int, filters: Filters) -> Found:
-        """A list for the events of one user, whoever that is."""
-        raw = [RawEvent(event.item_id, event.weight, event.timestamp, event.event_type) for event in events]
-        history, unknown = history_of(raw, self.items, self.artifact.preprocessing)
+        """A list for the events of one user, whoever that is. Raises HistoryTooLongError where it cannot be explained."""
+        history, unknown = self._history(events)
         return self._list(history, k, filters, unknown)
+
+    def ranked(self, events: Sequence[Event], candidates: Sequence[Id]) -> Found:
+        """The candidates in order for the events of one user, each once, whether seen or not."""
+        history, unknown = self._history(events)
+        strange = [id_ for id_ in map(self.items.parse, candidates) if id_ not in self.items]
+        filters = Filters(allow=candidates, include_seen=True)
+        return self._list(history, max(len(candidates), 1), filters, list(dict.fromkeys([*unknown, *strange])))
+
+    def _history(self, events: Sequence[Event]) -> tuple[Histories, list[Id]]:
+        """The history (1, I) that training would have made of the events, and the unknown items."""
+        raw = [RawEvent(event.item_id, event.weight, event.timestamp, event.event_type) for event in events]
+        return history_of(raw, self.items, self.artifact.preprocessing)
 
     def similar(self, item_id: Id, k: int) -> Found:
         """The items most like one. Raises UnknownIdError."""
@@ -93,16 +110,20 @@ class Engine:
 
     def _list(self, history: Histories, k: int, filters: Filters, unknown: Sequence[Id] = ()) -> Found:
         """From the model; from popularity where there is nothing for a model to go by."""
-        known = history.n_interactions > 0
+        known, shape = history.n_interactions > 0, filters.shape
+        self._shaper.check(history, shape)
+        model = self.artifact.model if known else self._popularity
         ranking = rank_top_k(
-            self.artifact.model if known else self._popularity,
+            model,
             history,
-            k,
+            shape.candidates(k),
             exclude_seen=not filters.include_seen,
             exclude=Histories.from_rows([self._columns(filters.exclude)], len(self.items)),
             allow=self._allowed(filters),
         )
-        return Found(self._described(ranking), "model" if known else "popularity", unknown)
+        ranking = self._shaper.arranged(ranking, history, k, shape)
+        reasons = self._shaper.reasons(model, ranking, history) if shape.explain else None
+        return Found(self._described(ranking, reasons), "model" if known else "popularity", unknown)
 
     def _columns(self, ids: Sequence[Id]) -> list[int]:
         """The columns of the ids that are known."""
@@ -122,14 +143,15 @@ class Engine:
         allowed: NDArray[np.bool_] = np.logical_and.reduce(masks)
         return allowed
 
-    def _described(self, ranking: Ranking) -> list[RecommendedItem]:
+    def _described(self, ranking: Ranking, reasons: Sequence[list[Reason] | None] | None = None) -> list[RecommendedItem]:
         columns, scores = ranking.row(0)
         if not np.isfinite(scores).all():
             raise ModelError(f"version {self.version} gave a score that is not finite")
         ids, metadata = self.items.ids, self.artifact.metadata
+        because = reasons or repeat(None)
         return [
-            RecommendedItem(item_id=ids[column], score=score, title=metadata.title(column), rank=rank)
-            for rank, (column, score) in enumerate(zip(columns, scores, strict=True), 1)
+            RecommendedItem(item_id=ids[column], score=score, title=metadata.title(column), rank=rank, because=why)
+            for rank, (column, score, why) in enumerate(zip(columns, scores, because, strict=False), 1)
         ]
 
 

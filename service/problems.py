@@ -8,29 +8,12 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from service.schemas import FieldError, Problem, field_errors
+
 MEDIA_TYPE = "application/problem+json"
-MOST_ERRORS, LONGEST_PLACE = 20, 80
-
-
-class FieldError(BaseModel):
-    """What is wrong with one part of the request."""
-
-    place: str = Field(description="Where: body, query or path, then keys and positions.", examples=["body/history/0/item_id"])
-    message: str = Field(examples=["Field required"])
-
-
-class Problem(BaseModel):
-    """An RFC 9457 problem document."""
-
-    type: str = Field("about:blank", description="about:blank: the title says no more than the status.")
-    title: str = Field(examples=["Unprocessable Content"])
-    status: int = Field(examples=[422])
-    detail: str = Field(examples=["the request is not valid"])
-    request_id: str = Field(description="As in the header X-Request-ID.")
-    errors: list[FieldError] = Field([], description="What is wrong where, at most 20.")
+INVALID = "the request is not valid"
 
 
 class ProblemResponse(JSONResponse):
@@ -50,8 +33,12 @@ def problem(
     headers: dict[str, str] | None = None,
 ) -> ProblemResponse:
     """The answer for an error."""
-    content = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, request_id=request_id, errors=list(errors))
-    return ProblemResponse(content.model_dump(), status, headers)
+    return ProblemResponse(described(status, detail, request_id, errors).model_dump(), status, headers)
+
+
+def described(status: int, detail: str, request_id: str, errors: Sequence[FieldError] = ()) -> Problem:
+    """The problem document of an error."""
+    return Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, request_id=request_id, errors=list(errors))
 
 
 def install(app: FastAPI) -> None:
@@ -68,13 +55,7 @@ async def _on_http_error(request: Request, error: Exception) -> ProblemResponse:
 
 async def _on_invalid(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, RequestValidationError)
-    errors = [FieldError(place=_place(e["loc"]), message=e["msg"]) for e in error.errors()[:MOST_ERRORS]]
-    return problem(422, "the request is not valid", request.state.request_id, errors)
-
-
-def _place(loc: Sequence[int | str]) -> str:
-    """body/history/0/item_id; a key that the client made up may be of any length, so it is cut."""
-    return "/".join(str(part) for part in loc)[:LONGEST_PLACE]
+    return problem(422, INVALID, request.state.request_id, field_errors(error.errors()))
 
 
 def invalid(place: tuple[int | str, ...], message: str) -> RequestValidationError:

@@ -1,8 +1,21 @@
 """What is posted and answered. Types are strict: `true` is no id and no number, 2.0 is no integer; unknown keys are refused."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from recsys_ae.ids import INT64_MAX, INT64_MIN, Id
@@ -11,6 +24,16 @@ from service.settings import CEILING
 
 LONGEST_ID = 200  # characters
 EVENT_EXAMPLES: list[Any] = [{"item_id": 318, "weight": 5.0, "timestamp": 1_700_000_000}, {"item_id": 858}]
+
+DIVERSITY = (
+    "0: the plain list; up to 1: an item is worth less the more it is like one before it (maximal marginal relevance). "
+    "Chosen from the 4 k best items, at most 500 beyond k."
+)
+CALIBRATION = (
+    "0: the plain list; up to 1: the categories of the list have the shares that they have in the history. Chosen from as many "
+    "items as for diversity, and not together with it."
+)
+EXPLAIN = "Whether to say of each item which items of the history speak most for it: `because`."
 
 
 def _checked_id(value: Any) -> Id:
@@ -25,6 +48,35 @@ ID_SCHEMA = {"anyOf": [{"type": "integer"}, {"type": "string", "maxLength": LONG
 PostedId: TypeAlias = Annotated[Id, PlainValidator(_checked_id), WithJsonSchema(ID_SCHEMA)]
 Categories: TypeAlias = Annotated[list[Annotated[str, Field(max_length=LONGEST_ID)]], Field(max_length=1_000, fail_fast=True)]
 Ids: TypeAlias = Annotated[list[PostedId], Field(max_length=CEILING, fail_fast=True)]
+
+
+class FieldError(BaseModel):
+    """What is wrong with one part of the request."""
+
+    place: str = Field(description="Where: body, query or path, then keys and positions.", examples=["body/history/0/item_id"])
+    message: str = Field(examples=["Field required"])
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem document."""
+
+    type: str = Field("about:blank", description="about:blank: the title says no more than the status.")
+    title: str = Field(examples=["Unprocessable Content"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["the request is not valid"])
+    request_id: str = Field(description="As in the header X-Request-ID.")
+    errors: list[FieldError] = Field([], description="What is wrong where, at most 20.")
+
+
+MOST_ERRORS, LONGEST_PLACE = 20, 80
+
+
+def field_errors(errors: Sequence[Any]) -> list[FieldError]:
+    """The first errors of a validation, without any value of the input.
+
+    A place is body/history/0/item_id; a key that the client made up may be of any length, so it is cut.
+    """
+    return [FieldError(place="/".join(map(str, e["loc"]))[:LONGEST_PLACE], message=e["msg"]) for e in errors[:MOST_ERRORS]]
 
 
 class Posted(BaseModel):
@@ -53,51 +105,92 @@ class Event(Posted):
     )
 
 
+def times_all_or_none(history: list[Event]) -> list[Event]:
+    """The history as it came; raises the validation error where only some of its events have a time."""
+    if len({event.timestamp is None for event in history}) > 1:
+        raise PydanticCustomError("timestamps", "Either every event should have a timestamp or none")
+    return history
+
+
+History: TypeAlias = Annotated[
+    list[Event],
+    Field(
+        max_length=CEILING,
+        fail_fast=True,
+        description="Events in any order with timestamps, else oldest first. Of several events of an item the last counts. "
+        "Events that training would have dropped (a weight below its threshold) are left out as if not posted.",
+        examples=[EVENT_EXAMPLES],
+    ),
+    AfterValidator(times_all_or_none),
+]
+
+
+def one_order(calibration: float, info: ValidationInfo) -> float:
+    """The calibration as it came; raises the validation error where diversity is asked for too."""
+    if calibration and info.data.get("diversity"):
+        raise PydanticCustomError("one_order", "Input should be 0 where diversity is not")
+    return calibration
+
+
 class RecommendationRequest(Posted):
     """A history, and what the list made from it should be like."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"history": EVENT_EXAMPLES, "k": 10, "exclude": [1]}]})
 
-    history: Annotated[list[Event], Field(max_length=CEILING, fail_fast=True)] = Field(
-        description="Events in any order with timestamps, else oldest first. Of several events of an item the last counts. "
-        "Events that training would have dropped (a weight below its threshold) are left out as if not posted.",
-        examples=[EVENT_EXAMPLES],
-    )
+    history: History
     k: int = Field(10, ge=1, description="Length of the list; shorter only where fewer items are eligible.")
     exclude: Ids = Field([], description="Items never to return; unknown ones are ignored.")
     allow: Ids | None = Field(None, description="Only these items may be returned; null for all, [] for none.")
     categories: Categories | None = Field(None, description="Only items with any of these; null for all items.")
     include_seen: bool = Field(False, description="Whether items of the history may be returned.")
-    diversity: float = Field(0.0, description="Reserved: anything but 0 is refused in this release.")
-    explain: bool = Field(False, description="Reserved: true is refused in this release.")
+    diversity: float = Field(0.0, ge=0, le=1, description=DIVERSITY)
+    calibration: float = Field(0.0, ge=0, le=1, description=CALIBRATION)
+    explain: bool = Field(False, description=EXPLAIN)
     user_id: PostedId | None = Field(None, description="The caller's own reference; does not change the answer.")
     session_id: PostedId | None = Field(None, description="The caller's own reference; does not change the answer.")
 
-    @field_validator("history")
-    @classmethod
-    def _times_all_or_none(cls, history: list[Event]) -> list[Event]:
-        if len({event.timestamp is None for event in history}) > 1:
-            raise PydanticCustomError("timestamps", "Either every event should have a timestamp or none")
-        return history
-
-    @field_validator("diversity")
-    @classmethod
-    def _no_diversity(cls, diversity: float) -> float:
-        if diversity != 0:
-            raise PydanticCustomError("unavailable", "diversity is not available in this release; expected 0")
-        return diversity
-
-    @field_validator("explain")
-    @classmethod
-    def _no_explanation(cls, explain: bool) -> bool:
-        return refuse_explanation(explain)
+    _one_order = field_validator("calibration")(one_order)
 
 
-def refuse_explanation(explain: bool) -> bool:
-    """False as it came; raises the validation error for True."""
-    if explain:
-        raise PydanticCustomError("unavailable", "explain is not available in this release; expected false")
-    return explain
+class Refused(BaseModel):
+    """What is wrong with one request of several, places from that request."""
+
+    errors: list[Any]  # as pydantic lists them
+
+
+def _or_why_not(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """One of several requests: a wrong one takes none of the others with it."""
+    try:
+        return check(value)
+    except ValidationError as error:
+        return Refused(errors=error.errors(include_url=False, include_context=False, include_input=False))
+
+
+Batched: TypeAlias = Annotated[RecommendationRequest, WrapValidator(_or_why_not)]
+
+
+class BatchRequest(Posted):
+    """Several requests that have nothing to do with one another."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"requests": [{"history": EVENT_EXAMPLES, "k": 5}, {"history": [], "k": 5}]}]}
+    )
+
+    requests: Annotated[list[Batched], Field(max_length=CEILING, fail_fast=True)] = Field(
+        description="Each as posted to /v1/recommendations. One that is not valid is answered in its place; the others stand."
+    )
+
+
+class RankRequest(Posted):
+    """A history, and the candidates to bring into order."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"history": EVENT_EXAMPLES, "items": [527, 1, 260]}]})
+
+    history: History
+    items: Ids = Field(
+        description="The candidates, each ranked once. Items of the history are candidates like all others.",
+        examples=[[527, 1, 260]],
+    )
 
 
 class SimilarQuery(BaseModel):
@@ -118,21 +211,38 @@ class UserQuery(SimilarQuery):
         None, description="Only items with this category; repeated: with any of them."
     )
     include_seen: bool = Field(False, description="Whether items of the user's history may be returned.")
-    explain: bool = Field(False, description="Reserved: true is refused in this release.")
+    diversity: float = Field(0.0, ge=0, le=1, allow_inf_nan=False, description=DIVERSITY)
+    calibration: float = Field(0.0, ge=0, le=1, allow_inf_nan=False, description=CALIBRATION)
+    explain: bool = Field(False, description=EXPLAIN)
 
-    @field_validator("explain")
-    @classmethod
-    def _no_explanation(cls, explain: bool) -> bool:
-        return refuse_explanation(explain)
+    _one_order = field_validator("calibration")(one_order)
+
+
+class Reason(BaseModel):
+    """An item of the history, and what it says for a recommended one."""
+
+    item_id: Id = Field(examples=[318])
+    influence: float = Field(
+        description="What the score would lose without this item in the history; negative where it speaks against.",
+        examples=[0.2145],
+    )
 
 
 class RecommendedItem(BaseModel):
     """One place of a list."""
 
     item_id: Id = Field(description="Of the catalogue's own type.", examples=[527])
-    score: float = Field(description="Descending; comparable within one list only.", examples=[0.8312])
+    score: float = Field(
+        description="The model's; comparable within one list only. Descending but for diversity and calibration.",
+        examples=[0.8312],
+    )
     title: str | None = Field(description="Where known.", examples=["Schindler's List (1993)"])
     rank: int = Field(description="From 1.", examples=[1])
+    because: list[Reason] | None = Field(
+        None,
+        exclude_if=lambda because: because is None,
+        description="Where explained: the items of the history with the largest influence on this one, the largest first.",
+    )
 
 
 class Recommendations(BaseModel):
@@ -142,9 +252,17 @@ class Recommendations(BaseModel):
     source: Literal["model", "popularity"] = Field(
         description="popularity where the history held no usable event of a known item; score is then the item's user count."
     )
-    unknown_items: list[Id] = Field(description="Items of the history that the model does not know, in order, once each.")
+    unknown_items: list[Id] = Field(
+        description="Items of the history, and of the candidates, that the model does not know, in order, once each."
+    )
     model_version: str = Field(examples=["20261124T031500-mult_vae-1a2b3c4d"])
     request_id: str = Field(description="As in the header X-Request-ID.")
+
+
+class BatchResults(BaseModel):
+    """One result for each request, in their order: a list, or a problem where that request could not be answered."""
+
+    results: list[Recommendations | Problem]
 
 
 class ModelInfo(BaseModel):

@@ -27,6 +27,7 @@ class Recommender(ABC):
     """Scores items from a history."""
 
     Config: ClassVar[type[ModelConfig]]
+    linear: ClassVar[bool] = False  # score(x) - score(0) is linear in the weights x of the history
 
     def __init__(self, config: Any, n_items: int) -> None:
         self.config = config

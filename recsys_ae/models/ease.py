@@ -29,6 +29,8 @@ class EASEConfig(ModelConfig):
 class DenseItemWeights(DirectRecommender):
     """scores = x B with B (I, I) float32."""
 
+    linear = True
+
     def _score(self, histories: Histories, items: Tensor | None) -> Tensor:
         weights = self._tensors["weights"]
         if items is not None:

@@ -38,6 +38,7 @@ class ELSA(Autoencoder):
 
     Config: ClassVar[type[ModelConfig]] = ELSAConfig
     config: ELSAConfig
+    linear = True
 
     @property
     def _code_width(self) -> int:

@@ -92,6 +92,8 @@ class ItemNeighbours(NeighbourModel):
     holds them by neighbour, so that a history is scored by the rows of its own items, not by those of the whole catalogue.
     """
 
+    linear = True
+
     @abstractmethod
     def _similarity(self, train: csr_array) -> csr_array:
         """Row i: the neighbours of item i, at most K, with their similarities."""

@@ -18,6 +18,7 @@ class Popularity(DirectRecommender):
 
     Config: ClassVar[type[ModelConfig]] = PopularityConfig
     config: PopularityConfig
+    linear = True
 
     def _learn(self, train: Histories, seed: int) -> dict[str, Tensor]:
         totals = torch.zeros(self.n_items, dtype=torch.float64)

@@ -8,7 +8,8 @@ from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
 from service.engine import Engine
-from service.problems import Problem, invalid
+from service.problems import invalid
+from service.schemas import Problem
 from service.settings import Settings
 
 REPEATABLE = {"exclude", "category"}

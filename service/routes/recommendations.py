@@ -1,17 +1,33 @@
 """Recommendations: what is asked goes to the engine, what it finds becomes the answer."""
 
-from typing import Annotated
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeAlias
 
 from fastapi import HTTPException, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
 
 from recsys_ae.errors import UnknownIdError
 from service.engine import Engine, Filters, Found
-from service.problems import invalid
+from service.problems import INVALID, described, invalid
 from service.routes.reading import Serving, problems, settings_of, v1
-from service.schemas import RecommendationRequest, Recommendations, SimilarQuery, UserQuery
+from service.schemas import (
+    BatchRequest,
+    BatchResults,
+    Problem,
+    RankRequest,
+    RecommendationRequest,
+    Recommendations,
+    Refused,
+    SimilarQuery,
+    UserQuery,
+    field_errors,
+)
 from service.settings import Settings
+from service.shaping import HistoryTooLongError, Shape
 
 router = v1()
+Place: TypeAlias = tuple[int | str, ...]
 
 
 @router.get(
@@ -28,9 +44,11 @@ async def recommend_to_user(
 ) -> Recommendations:
     """The k best items for a user whose history was stored with the model; items of that history are left out."""
     _refuse_longer(query.k, ("query", "k"), settings_of(request))
-    filters = Filters(query.exclude, None, query.category, query.include_seen)
+    filters = Filters(query.exclude, None, query.category, query.include_seen, _shape(query))
     try:
         found = await engine.run(engine.for_user, user_id, query.k, filters)
+    except HistoryTooLongError as error:
+        raise invalid(("query", "explain"), str(error)) from None
     except UnknownIdError:
         raise HTTPException(404, "no history of this user is stored; POST one to /v1/recommendations") from None
     return _answer(request, engine, found)
@@ -48,11 +66,47 @@ async def recommend_from_history(request: Request, engine: Serving, body: Recomm
     Unknown items are skipped and named in `unknown_items`. With no usable event of a known item the most popular items are
     returned (`source` is then popularity).
     """
+    return await _recommended(request, engine, body, ("body",))
+
+
+@router.post(
+    "/recommendations/batch",
+    tags=["recommendations"],
+    summary="Recommend from several posted histories",
+    responses=problems(400, 413, 415, 422, 503),
+)
+async def recommend_in_batch(request: Request, engine: Serving, body: BatchRequest) -> BatchResults:
+    """What each request would be answered by itself, in their order; a problem takes the place of a list that cannot be had."""
+    most = settings_of(request).largest_batch
+    if len(body.requests) > most:
+        raise invalid(("body", "requests"), f"List should have at most {most} items")
+
+    async def result(place: int, one: RecommendationRequest | Refused) -> Recommendations | Problem:
+        try:
+            if isinstance(one, Refused):
+                raise RequestValidationError([e | {"loc": ("body", "requests", place, *e["loc"])} for e in one.errors])
+            return await _recommended(request, engine, one, ("body", "requests", place))
+        except RequestValidationError as error:
+            return described(422, INVALID, request.state.request_id, field_errors(error.errors()))
+
+    return BatchResults(results=list(await asyncio.gather(*(result(place, one) for place, one in enumerate(body.requests)))))
+
+
+@router.post(
+    "/rank",
+    tags=["recommendations"],
+    summary="Bring candidates into order",
+    responses=problems(400, 413, 415, 422, 503),
+)
+async def rank(request: Request, engine: Serving, body: RankRequest) -> Recommendations:
+    """All posted candidates that the model knows, best first for this history; those that it does not are in `unknown_items`.
+
+    Items of the history are candidates like all others. With no usable event of a known item popularity orders them.
+    """
     settings = settings_of(request)
-    _refuse_longer(body.k, ("body", "k"), settings)
-    _refuse_larger(body, settings)
-    filters = Filters(body.exclude, body.allow, body.categories, body.include_seen)
-    return _answer(request, engine, await engine.run(engine.for_history, body.history, body.k, filters))
+    _refuse_larger({"history": body.history}, settings.largest_history, ("body",))
+    _refuse_larger({"items": body.items}, settings.largest_k, ("body",))
+    return _answer(request, engine, await engine.run(engine.ranked, body.history, body.items))
 
 
 @router.get(
@@ -76,15 +130,32 @@ async def similar(
     return _answer(request, engine, found)
 
 
-def _refuse_longer(k: int, place: tuple[str, str], settings: Settings) -> None:
+async def _recommended(request: Request, engine: Engine, one: RecommendationRequest, place: Place) -> Recommendations:
+    """The answer to one request that stands at `place`. Raises RequestValidationError."""
+    settings = settings_of(request)
+    _refuse_longer(one.k, (*place, "k"), settings)
+    lists: dict[str, Sequence[Any]] = {"history": one.history, "exclude": one.exclude, "allow": one.allow or []}
+    _refuse_larger(lists, settings.largest_history, place)
+    filters = Filters(one.exclude, one.allow, one.categories, one.include_seen, _shape(one))
+    try:
+        return _answer(request, engine, await engine.run(engine.for_history, one.history, one.k, filters))
+    except HistoryTooLongError as error:
+        raise invalid((*place, "explain"), str(error)) from None
+
+
+def _shape(asked: RecommendationRequest | UserQuery) -> Shape:
+    return Shape(asked.diversity, asked.calibration, asked.explain)
+
+
+def _refuse_longer(k: int, place: Place, settings: Settings) -> None:
     if k > settings.largest_k:
         raise invalid(place, f"Input should be less than or equal to {settings.largest_k}")
 
 
-def _refuse_larger(body: RecommendationRequest, settings: Settings) -> None:
-    for name, values in (("history", body.history), ("exclude", body.exclude), ("allow", body.allow or [])):
-        if len(values) > settings.largest_history:
-            raise invalid(("body", name), f"List should have at most {settings.largest_history} items")
+def _refuse_larger(lists: Mapping[str, Sequence[Any]], most: int, place: Place) -> None:
+    for name, values in lists.items():
+        if len(values) > most:
+            raise invalid((*place, name), f"List should have at most {most} items")
 
 
 def _answer(request: Request, engine: Engine, found: Found) -> Recommendations:

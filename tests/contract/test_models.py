@@ -12,7 +12,19 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from recsys_ae import MODELS, Artifact, FitRecord, Histories, Holdout, IdMap, Preprocessing, rank_top_k, similar_items
+from recsys_ae import (
+    MODELS,
+    Artifact,
+    FitRecord,
+    Histories,
+    Holdout,
+    IdMap,
+    Preprocessing,
+    diversify,
+    explain,
+    rank_top_k,
+    similar_items,
+)
 from recsys_ae.errors import NotFittedError, WidthError
 from recsys_ae.items import ItemMetadata
 from recsys_ae.models import LatentRecommender, Recommender
@@ -303,6 +315,34 @@ def test_a_seen_or_excluded_item_is_never_returned(name: str) -> None:
 def test_similar_items_leave_the_item_itself_out(name: str) -> None:
     ranking = similar_items(small(name), 4, N_ITEMS, N_ITEMS)
     assert sorted(ranking.row(0)[0]) == [i for i in range(N_ITEMS) if i != 4]
+
+
+@every_model
+def test_an_explanation_is_what_the_score_loses_without_the_item(name: str) -> None:
+    columns, weights, items = [3, 9, 12, 40], [2.0, 1.0, 0.5, 3.0], torch.tensor([7, 3, 41])
+    model = small(name)
+    found = explain(model, Histories.from_rows([columns], N_ITEMS, [weights]), items.numpy())
+    whole = model.score(Histories.from_rows([columns], N_ITEMS, [weights]), items)
+    scale = 1e-5 * float(whole.abs().max())
+    assert found.history.tolist() == columns and found.values.dtype == np.float32
+    for place in range(4):
+        rest = [[*part[:place], *part[place + 1 :]] for part in (columns, weights)]
+        lost = whole - model.score(Histories.from_rows([rest[0]], N_ITEMS, [rest[1]]), items)  # type: ignore[list-item]
+        np.testing.assert_allclose(found.values[place], lost[0], rtol=0, atol=scale)
+    if model.linear:
+        nothing = model.score(Histories.from_rows([[]], N_ITEMS), items)
+        np.testing.assert_allclose(found.values.sum(0), (whole - nothing)[0], rtol=0, atol=scale)
+
+
+@every_model
+def test_a_list_of_no_diversity_is_the_plain_list_and_no_list_has_an_item_twice(name: str) -> None:
+    ranking = rank_top_k(small(name), few().take(slice(3, 4)), 40)
+    plain = ranking.row(0)[0]
+    assert diversify(small(name), ranking, 10, 0.0).row(0)[0] == plain[:10]
+    for diversity in (0.5, 1.0):
+        rearranged = diversify(small(name), ranking, len(plain), diversity).row(0)
+        assert sorted(rearranged[0]) == sorted(plain) and rearranged[0][0] == plain[0]
+        assert dict(zip(*rearranged, strict=True)) == dict(zip(*ranking.row(0), strict=True))
 
 
 # --- the autoencoders ----------------------------------------------------------------------------------------------------

@@ -88,7 +88,9 @@ def test_the_schema_describes_every_answer(integers: World) -> None:
     assert ask(app, "GET", "/docs").status_code == 200
     schema = ask(app, "GET", "/openapi.json").json()
     operations = [operation for path in schema["paths"].values() for operation in path.values()]
-    assert len(operations) == 6
+    names = [operation["operationId"] for operation in operations]
+    assert len(set(names)) == len(names) and all(name.isidentifier() for name in names)
+    assert {"recommend_to_user", "recommend_from_history", "recommend_in_batch", "similar", "rank", "model"} <= set(names)
     for operation in operations:
         assert operation["description"] and operation["summary"]
         for status, response in operation["responses"].items():
@@ -97,9 +99,15 @@ def test_the_schema_describes_every_answer(integers: World) -> None:
             assert "$ref" in response["content"][kind]["schema"]
     assert set(schema["paths"]["/v1/recommendations"]["post"]["responses"]) == {"200", "400", "413", "415", "422", "503"}
     assert "HTTPValidationError" not in schema["components"]["schemas"]
-    posted = schema["components"]["schemas"]["RecommendationRequest"]
-    assert posted["additionalProperties"] is False and posted["examples"]
-    assert all("description" in field for field in posted["properties"].values())
+    for name in ("RecommendationRequest", "BatchRequest", "RankRequest"):
+        posted = schema["components"]["schemas"][name]
+        assert posted["additionalProperties"] is False and posted["examples"]
+        assert all("description" in field for field in posted["properties"].values())
+    requests = schema["components"]["schemas"]["BatchRequest"]["properties"]["requests"]
+    assert requests["items"] == {"$ref": "#/components/schemas/RecommendationRequest"}
+    for path in schema["paths"].values():
+        for parameter in (p for operation in path.values() for p in operation.get("parameters", [])):
+            assert parameter["description"], parameter["name"]
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:

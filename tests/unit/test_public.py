@@ -8,8 +8,8 @@ import recsys_ae
 PUBLIC = [
     "Artifact", "Cleaning", "Columns", "Dataset", "Evaluation", "FitRecord", "Histories", "Holdout", "IdMap",
     "InteractionLog", "MODELS", "Preprocessing", "Ranking", "Registry", "RunContext", "Split", "by_time",
-    "by_time_windows", "evaluate", "given", "item_hold_out", "leave_last_out", "rank_top_k", "read_log", "similar_items",
-    "strong_generalization",
+    "by_time_windows", "calibrate", "diversify", "evaluate", "explain", "given", "item_hold_out", "leave_last_out",
+    "rank_top_k", "read_log", "similar_items", "strong_generalization",
 ]  # fmt: skip
 
 

@@ -1,0 +1,71 @@
+"""What is made of a model's candidates: another order, and reasons."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from scipy.sparse import csr_array
+
+from recsys_ae.beyond import category_shares
+from recsys_ae.explanation import explain
+from recsys_ae.histories import Histories
+from recsys_ae.ids import IdMap
+from recsys_ae.items import ItemMetadata
+from recsys_ae.models.base import Recommender
+from recsys_ae.ranking import Ranking
+from recsys_ae.reranking import calibrate, candidates, diversify
+from service.schemas import Reason
+
+
+class Shape(NamedTuple):
+    """What a list should be like. At most one of diversity and calibration, both from 0 to 1."""
+
+    diversity: float = 0.0
+    calibration: float = 0.0
+    explain: bool = False
+
+    def candidates(self, k: int) -> int:
+        """How many items a list of k is chosen from."""
+        return candidates(k) if self.diversity or self.calibration else k
+
+
+class HistoryTooLongError(Exception):
+    """A history of more items than a list may be explained by."""
+
+
+@dataclass(frozen=True)
+class Shaper:
+    """Shapes the lists of one version. `shares` (I, G): each item's categories; `most` reasons an item."""
+
+    model: Recommender
+    items: IdMap
+    shares: csr_array
+    most: int
+    longest: int
+
+    @classmethod
+    def of(cls, model: Recommender, items: IdMap, metadata: ItemMetadata, most: int, longest: int) -> "Shaper":
+        """For the items of an artefact, of which nothing may be known."""
+        return cls(model, items, category_shares(metadata.categories or [()] * len(items))[1], most, longest)
+
+    def check(self, history: Histories, shape: Shape) -> None:
+        """Raises HistoryTooLongError."""
+        if shape.explain and history.n_interactions > self.longest:
+            raise HistoryTooLongError(f"Input should be false for a history of more than {self.longest} items")
+
+    def arranged(self, ranking: Ranking, history: Histories, k: int, shape: Shape) -> Ranking:
+        """The list of k of the candidates (1, C)."""
+        if shape.diversity:
+            return diversify(self.model, ranking, k, shape.diversity)
+        return calibrate(ranking, history, self.shares, k, shape.calibration) if shape.calibration else ranking
+
+    def reasons(self, model: Recommender, ranking: Ranking, history: Histories) -> list[list[Reason]]:
+        """For each item of a list (1, k) that `model` made of the history (1, I), those of the history that speak most for it.
+
+        Empty where nothing of the history is known.
+        """
+        columns = ranking.row(0)[0]
+        found = explain(model, history, columns)
+        return [
+            [Reason(item_id=self.items.ids[column], influence=value) for column, value in found.strongest(place, self.most)]
+            for place in range(len(columns))
+        ]
