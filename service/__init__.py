@@ -7,5 +7,9 @@ settings.py   what an operator may choose
 schemas.py    what is posted and answered
 routes.py     one function a route
 engine.py     the model and all numeric work, off the event loop
+security.py   who may ask: API keys
+rates.py      how often
+admission.py  how much at once, how large, how long
+observing.py  the log of requests, the figures for Prometheus
 problems.py   every error as an RFC 9457 problem document
 """

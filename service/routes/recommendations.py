@@ -6,6 +6,7 @@ from fastapi import HTTPException, Path, Query, Request
 
 from recsys_ae.errors import UnknownIdError
 from service.engine import Engine, Filters, Found
+from service.observing import note_list
 from service.problems import invalid
 from service.routes.reading import Serving, problems, settings_of, v1
 from service.schemas import RecommendationRequest, Recommendations, SimilarQuery, UserQuery
@@ -88,6 +89,7 @@ def _refuse_larger(body: RecommendationRequest, settings: Settings) -> None:
 
 
 def _answer(request: Request, engine: Engine, found: Found) -> Recommendations:
+    note_list(request.scope, found.source, engine.version)
     return Recommendations(
         items=found.items,
         source=found.source,
