@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 registry_app = typer.Typer(no_args_is_help=True, help="The versions of models on disk.")
 app.add_typer(registry_app, name="registry")
+keys_app = typer.Typer(no_args_is_help=True, help="The API keys of a file, which the service reads again when it changes.")
+app.add_typer(keys_app, name="keys")
 datasets_app = typer.Typer(help="The data sets known by name: list, show one, fetch a public one, generate one.")
 app.add_typer(datasets_app, name="datasets")
 
@@ -29,6 +31,7 @@ err = Console(stderr=True)
 
 ConfigPath = Annotated[Path, typer.Argument(help="The TOML file of the run.", show_default=False)]
 RegistryPath = Annotated[Path, typer.Option("--registry", help="Folder of the registry.", show_default=False)]
+KeysPath = Annotated[Path, typer.Option("--file", help="The file of keys.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
 
 
@@ -282,6 +285,8 @@ def serve(
     registry: Annotated[Path | None, typer.Option(help="Folder of the registry.", show_default=False)] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    keys: Annotated[Path | None, typer.Option(help="File of API keys; without, loopback only.", show_default=False)] = None,
+    without_keys: Annotated[bool, typer.Option("--without-keys", help="Serve beyond loopback without keys.")] = False,
 ) -> None:
     """The API, in the foreground. Documentation of its routes is at /docs."""
     if registry is None:
@@ -291,6 +296,8 @@ def serve(
 
         registry = load_config(config).registry.path
     command = [sys.executable, "-m", "service", "--registry", str(registry), "--host", host, "--port", str(port)]
+    command += ["--keys", str(keys)] if keys else []
+    command += ["--without-keys"] if without_keys else []
     # The service knows nothing of the pipelines and they nothing of it. This process becomes it, so that signals reach it.
     os.execv(sys.executable, command)
 
@@ -546,6 +553,46 @@ def registry_check(
             warn(line)
     if any(found.values()):
         raise typer.Exit(1)
+
+
+@keys_app.command("add")
+def keys_add(
+    name: Annotated[str, typer.Argument(help="Who it is for; logs show it.", show_default=False)],
+    file: KeysPath,
+    scopes: Annotated[str, typer.Option(help="read, write, admin, separated by commas; admin may all.")] = "read",
+    as_json: AsJson = False,
+) -> None:
+    """Make a key and print it, this once: the file holds only its hash."""
+    from recsys_ae.keys import add_key
+
+    wanted = [scope.strip() for scope in scopes.split(",") if scope.strip()]
+    key = add_key(file, name, wanted)
+    if as_json:
+        print_json({"name": name, "scopes": wanted, "key": key})
+    else:
+        plain(out, key)
+
+
+@keys_app.command("list")
+def keys_list(file: KeysPath, as_json: AsJson = False) -> None:
+    """Names, scopes and dates; never a key."""
+    from recsys_ae.keys import read_keys
+
+    keys = read_keys(file).keys
+    if as_json:
+        print_json([{"name": key.name, "scopes": key.scopes, "created": key.created} for key in keys])
+        return
+    for key in keys:
+        plain(out, f"{key.name}  {','.join(key.scopes)}  {key.created}")
+
+
+@keys_app.command("remove")
+def keys_remove(name: Annotated[str, typer.Argument(show_default=False)], file: KeysPath) -> None:
+    """End a key; running services refuse it within a second."""
+    from recsys_ae.keys import remove_key
+
+    remove_key(file, name)
+    plain(out, f"removed {name}")
 
 
 def main() -> None:

@@ -9,5 +9,9 @@ routes/       one function a route
 engine.py     the model and all numeric work, off the event loop
 shaping.py    another order of a model's candidates, and reasons
 client.py     the API from Python
+security.py   who may ask: API keys
+rates.py      how often
+admission.py  how much at once, how large, how long
+observing.py  the log of requests, the figures for Prometheus
 problems.py   every error as an RFC 9457 problem document
 """

@@ -22,10 +22,11 @@ def main() -> int:
             return _refused(f"{arguments.registry}: no such folder; expected a registry", 2)
         if arguments.exit_with_stdin:
             threading.Thread(target=_stop_at_end_of_input, daemon=True).start()
-        serve(Settings(registry=arguments.registry), arguments.host, arguments.port)
+        given = {name: value for name in ("keys", "without_keys") if (value := getattr(arguments, name)) is not None}
+        serve(Settings(registry=arguments.registry, **given), arguments.host, arguments.port)
     except ValidationError as error:
         found = error.errors()[0]
-        return _refused(f"setting {'.'.join(map(str, found['loc']))}: {found['msg']}", 2)
+        return _refused(f"setting {'.'.join(map(str, found['loc']))}: {found['msg'].removeprefix('Value error, ')}", 2)
     except OSError as error:
         return _refused(str(error), 2)
     except RecsysError as error:
@@ -38,6 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--registry", type=Path, required=True, help="folder of the registry")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default %(default)s)")
     parser.add_argument("--port", type=_port, default=8000, help="0 for any free one (default %(default)s)")
+    parser.add_argument("--keys", type=Path, help="file of API keys; without it only this machine is served")
+    parser.add_argument("--without-keys", action="store_true", default=None, help="serve other machines without keys")
     parser.add_argument("--exit-with-stdin", action="store_true", help="stop when standard input closes")
     return parser
 

@@ -1,10 +1,14 @@
 """create_app(settings): the application. serve(settings, host, port): the same on a socket."""
 
+import asyncio
+import ipaddress
 import logging
+import math
 import os
 import re
 import socket
 import sys
+import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -13,19 +17,24 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recsys_ae import __version__
+from recsys_ae.errors import ConfigError
 from recsys_ae.products import limit_threads
 from service import problems
+from service.admission import Admission
 from service.engine import Engine
+from service.observing import Metrics, Observed, log_as_json
+from service.rates import Limiter, Rates
 from service.routes import ROUTERS
+from service.security import Guard, Keys, describe_keys
 from service.settings import Settings
 
 log = logging.getLogger("service")
 
 SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-SHUTDOWN_SECONDS = 10
 DESCRIPTION = """Recommendations from a history, by the current model of a registry.
 
 Every answer and every error bears the header `X-Request-ID`: the caller's own where it sends one of at most 128 letters,
@@ -55,11 +64,32 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.engine = engine
+    app.state.stopping = False
+    app.state.metrics = Metrics(app)
     for router in ROUTERS:
         app.include_router(router)
     problems.install(app)
-    app.add_middleware(_RequestScope)
+    _guard(app, settings)
     return app
+
+
+def _guard(app: FastAPI, settings: Settings) -> None:
+    """What a request passes before a route sees it, the last first. Raises ConfigError where the keys cannot be read."""
+    metrics: Metrics = app.state.metrics
+    app.add_middleware(Admission, settings, metrics)
+    if settings.rate_limit is not None:
+        app.add_middleware(Rates, Limiter(settings.rate_limit, settings.rate_limit_store), metrics)
+    app.add_middleware(Guard, Keys(settings.keys) if settings.keys else None, metrics)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
+            expose_headers=["Retry-After", "X-Request-ID"],
+        )
+    app.add_middleware(_RequestScope)
+    app.add_middleware(Observed, app, settings.access_log)
 
 
 class _Service(FastAPI):
@@ -67,6 +97,7 @@ class _Service(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
+            describe_keys(super().openapi())
             for path in super().openapi()["paths"].values():
                 for operation in path.values():
                     for status, response in operation["responses"].items():
@@ -110,12 +141,17 @@ class _RequestScope:
 def serve(settings: Settings, host: str, port: int) -> None:
     """Serve until told to stop; says on stderr what and where once it listens. Port 0 is any free one.
 
-    Raises OSError where the address cannot be had, and what `create_app` raises.
+    Raises OSError where the address cannot be had, ConfigError where it is open to other machines and no keys are asked for,
+    and what `create_app` raises.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_as_json()
     # Threads of the engine times threads of torch within each: as many as there are cores.
     limit_threads(max(1, (os.cpu_count() or 1) // settings.threads))
     with _listening(host, port) as listener:
+        if settings.keys is None and not settings.without_keys and not _is_loopback(listener):
+            raise ConfigError(
+                f"--host {host} is open to other machines; expected --keys FILE, or --without-keys to serve anybody"
+            )
         app = create_app(settings)
         config = uvicorn.Config(
             app,
@@ -123,11 +159,15 @@ def serve(settings: Settings, host: str, port: int) -> None:
             log_level="warning",
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            timeout_graceful_shutdown=math.ceil(settings.stop_seconds),
         )
-        server = _Announcing(config)
+        server = _Server(config)
         with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after it has stopped in good order
             server.run(sockets=[listener])
+
+
+def _is_loopback(listener: socket.socket) -> bool:
+    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -142,14 +182,28 @@ def _listening(host: str, port: int) -> socket.socket:
     return listener
 
 
-class _Announcing(uvicorn.Server):
-    """A server that says when it listens."""
+class _Server(uvicorn.Server):
+    """A server that says when it listens, and that goes on accepting for a while after it is told to stop."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        app: FastAPI = self.config.app  # type: ignore[assignment]
         for listener in sockets or []:
             host, port = listener.getsockname()[:2]
-            engine: Engine | None = self.config.app.state.engine  # type: ignore[union-attr]
+            engine: Engine | None = app.state.engine
             version = engine.version if engine else "no version"
-            sys.stderr.write(f"serving {version} at http://{f'[{host}]' if ':' in host else host}:{port}\n")
+            said = f"serving {version} at http://{f'[{host}]' if ':' in host else host}:{port}\n"
+            if app.state.settings.keys is None:
+                anybody = "this machine alone is served" if _is_loopback(listener) else "whoever reaches the port may all"
+                said += f"no API keys: {anybody}\n"
+            sys.stderr.write(said)
             sys.stderr.flush()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ready turns 503 and every answer closes its connection, until those who balance load have seen it; then the rest."""
+        app: FastAPI = self.config.app  # type: ignore[assignment]
+        app.state.stopping = True
+        last = time.monotonic() + app.state.settings.drain_seconds
+        while time.monotonic() < last and not self.force_exit:
+            await asyncio.sleep(0.02)
+        await super().shutdown(sockets)

@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from pydantic import Field
+from limits import parse
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 CEILING = 100_000
@@ -23,3 +24,30 @@ class Settings(BaseSettings):
     largest_explained: int = Field(1_000, ge=1, le=CEILING, description="Most items of a history whose list is explained.")
     largest_body_bytes: int = Field(4 * 2**20, ge=1, description="Most bytes of a request's body.")
     threads: int = Field(min(4, os.cpu_count() or 1), ge=1, description="Requests scored at once; others wait their turn.")
+    keys: Path | None = Field(None, description="File of API keys; without one only this machine is served.")
+    without_keys: bool = Field(False, description="Serve beyond this machine without keys: whoever reaches the port may all.")
+    rate_limit: str | None = Field(None, description="Most requests of one key, as `600/minute`; none without.")
+    rate_limit_store: str = Field(
+        "memory://",
+        pattern=r"^(memory://|rediss?://.+)$",
+        repr=False,
+        description="Where requests are counted; redis://HOST:PORT/DATABASE for all processes together.",
+    )
+    largest_in_flight: int = Field(64, ge=1, description="Requests worked on at once; beyond it 503.")
+    largest_receiving: int = Field(256, ge=1, description="Bodies received at once; beyond it 503.")
+    body_seconds: float = Field(10, gt=0, description="Longest that a body may take to arrive; then 408.")
+    request_seconds: float = Field(10, gt=0, description="Longest that an answer may take from the body on; then 503.")
+    drain_seconds: float = Field(1, ge=0, description="Time from being told to stop, when ready turns 503, to the last accept.")
+    stop_seconds: float = Field(8, gt=0, description="Longest that requests under way may take after it.")
+    cors_origins: list[str] = Field([], description="Origins whose pages may call the API; a JSON list in the environment.")
+    access_log: bool = Field(True, description="One JSON line on stderr for each request.")
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _rate(cls, limit: str | None) -> str | None:
+        if limit is not None:
+            try:
+                parse(limit)
+            except ValueError:
+                raise ValueError("expected a rate as `100/second` or `600/minute`") from None
+        return limit

@@ -1,5 +1,6 @@
 """The routes, one file for each thing that they are about; `ROUTERS` is what the application includes."""
 
+from service import observing
 from service.routes import model, recommendations
 
-ROUTERS = (recommendations.router, model.router, model.health)
+ROUTERS = (recommendations.router, model.router, model.health, observing.router)

@@ -1,6 +1,6 @@
 """The version that is served, and the probes."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException, Request
 
 from service.routes.reading import Serving, problems, v1
 from service.schemas import Live, ModelInfo, Ready
@@ -31,6 +31,8 @@ async def live() -> Live:
 
 
 @health.get("/ready", summary="Whether a model is served", responses=problems(503))
-async def ready(engine: Serving) -> Ready:
-    """200 once recommendations can be asked for."""
+async def ready(request: Request, engine: Serving) -> Ready:
+    """200 once recommendations can be asked for; 503 again when the service is about to stop."""
+    if request.app.state.stopping:
+        raise HTTPException(503, "the service is about to stop")
     return Ready(model_version=engine.version)

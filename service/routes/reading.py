@@ -1,6 +1,6 @@
 """What all routes share: how a body is read, what is refused before a route sees it, and which engine answers."""
 
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
@@ -28,19 +28,13 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 class JsonRequest(Request):
-    """A request whose body is limited and strict JSON: no NaN, no lone surrogates, no bottomless nesting."""
+    """A request whose body is strict JSON: no NaN, no lone surrogates, no bottomless nesting; `Admission` limits its size."""
 
-    async def stream(self) -> AsyncGenerator[bytes, None]:
-        """The body in chunks; an HTTPException as soon as it is too long, however it is transferred."""
+    async def body(self) -> bytes:
+        """The body. Raises HTTPException where it is not declared as JSON."""
         if self.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
             raise HTTPException(415, "expected a body of content type application/json")
-        limit = settings_of(self).largest_body_bytes
-        received = 0
-        async for chunk in super().stream():
-            received += len(chunk)
-            if received > limit:
-                raise HTTPException(413, f"the body is too large; expected at most {limit} bytes")
-            yield chunk
+        return await super().body()
 
     async def json(self) -> Any:
         try:

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 
 from recsys_ae.errors import UnknownIdError
 from service.engine import Engine, Filters, Found
+from service.observing import note_list
 from service.problems import INVALID, described, invalid
 from service.routes.reading import Serving, problems, settings_of, v1
 from service.schemas import (
@@ -159,6 +160,7 @@ def _refuse_larger(lists: Mapping[str, Sequence[Any]], most: int, place: Place) 
 
 
 def _answer(request: Request, engine: Engine, found: Found) -> Recommendations:
+    note_list(request.scope, found.source, engine.version)
     return Recommendations(
         items=found.items,
         source=found.source,

@@ -1,8 +1,10 @@
 """Two small registries, one of integer and one of string ids, and a real server on a real socket for each."""
 
+import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,20 +100,46 @@ def strings(tmp_path_factory: pytest.TempPathFactory) -> World:
     return build(tmp_path_factory.mktemp("strings"), users, items, preprocessing)
 
 
+@dataclass(frozen=True)
+class Service:
+    """`python -m service` in a process of its own, and the lines it has written on stderr since it listens."""
+
+    url: str
+    process: subprocess.Popen[str]
+    lines: list[str]
+
+    def client(self, **options: Any) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=20, trust_env=False, **options)
+
+
 @contextmanager
-def running(registry: Path, *arguments: str) -> Iterator[str]:
-    """The URL of `python -m service` in a process of its own, which ends with the block."""
+def service(registry: Path, *arguments: str, **environment: str) -> Iterator[Service]:
+    """A service that ends with the block; settings may come from the environment, `largest_k="5"`."""
     command = [sys.executable, "-m", "service", "--registry", str(registry), "--port", "0", *arguments]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    settings = {f"RECSYS_AE__SERVICE__{name.upper()}": value for name, value in environment.items()}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | settings)
+    lines: list[str] = []
+    assert process.stderr is not None
+    drain = threading.Thread(target=lines.extend, args=(process.stderr,))  # nobody else reads: a full pipe would block it
     try:
-        assert process.stderr is not None
         line = process.stderr.readline()
         found = re.fullmatch(r"serving (.+) at (http://\S+:\d+)\n", line)
         assert found, line + process.stderr.read()
-        yield found[2]
+        drain.start()
+        yield Service(found[2], process, lines)
     finally:
         process.kill()
-        process.communicate()
+        if drain.ident:
+            drain.join()
+        process.stderr.close()
+        process.wait()
+
+
+@contextmanager
+def running(registry: Path, *arguments: str) -> Iterator[str]:
+    """The URL of a service that ends with the block."""
+    with service(registry, *arguments) as started:
+        yield started.url
 
 
 @contextmanager
