@@ -5,7 +5,10 @@ python -m service --registry DIR --host 127.0.0.1 --port 8000
 app.py        create_app(settings), serve(settings, host, port)
 settings.py   what an operator may choose
 schemas.py    what is posted and answered
-routes.py     one function a route
+routes/       one function a route
 engine.py     the model and all numeric work, off the event loop
+store.py      users' events and what is said of items, in SQL
+users.py      the history of somebody known by id
+catalogue.py  titles, categories and availability as of now
 problems.py   every error as an RFC 9457 problem document
 """

@@ -21,6 +21,7 @@ from service import problems
 from service.engine import Engine
 from service.routes import ROUTERS
 from service.settings import Settings
+from service.store import Store
 
 log = logging.getLogger("service")
 
@@ -35,15 +36,18 @@ digits, dots, colons, dashes or underscores, else a new one. Every error is an R
 def create_app(settings: Settings) -> FastAPI:
     """The application with the registry's current version loaded; without one it answers 503 until it is restarted.
 
-    Raises RegistryError or ArtifactError where the registry is damaged.
+    Raises RegistryError or ArtifactError where the registry is damaged, ConfigError or StoreError where the store is no store.
     """
-    engine = Engine.load(settings)
+    store = Store.open(settings.store.get_secret_value()) if settings.store else None
+    engine = Engine.load(settings, store)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         if engine is not None:
             engine.close()
+        if store is not None:
+            store.close()
 
     app = _Service(
         title="recsys-ae",
@@ -54,6 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.engine = engine
+    app.state.store = store
     for router in ROUTERS:
         app.include_router(router)
     problems.install(app)

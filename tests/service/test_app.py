@@ -88,10 +88,13 @@ def test_the_schema_describes_every_answer(integers: World) -> None:
     assert ask(app, "GET", "/docs").status_code == 200
     schema = ask(app, "GET", "/openapi.json").json()
     operations = [operation for path in schema["paths"].values() for operation in path.values()]
-    assert len(operations) == 6
+    assert len(operations) >= 11
     for operation in operations:
         assert operation["description"] and operation["summary"]
         for status, response in operation["responses"].items():
+            if status == "204":
+                assert "content" not in response
+                continue
             kind = "application/json" if status == "200" else "application/problem+json"
             assert list(response["content"]) == [kind]
             assert "$ref" in response["content"][kind]["schema"]
