@@ -7,7 +7,7 @@ from fastapi import Path, Request
 from service.engine import Engine
 from service.routes.reading import Storing, problems, v1
 from service.schemas import LONGEST_ID
-from service.schemas_store import PathText, ItemState, PutItem
+from service.schemas_store import ItemState, PathText, PutItem
 from service.store import ItemFacts
 
 router = v1()

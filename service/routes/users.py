@@ -10,8 +10,8 @@ from service.problems import invalid
 from service.routes.reading import Storing, problems, settings_of, v1
 from service.schemas import LONGEST_ID
 from service.schemas_store import (
-    PathText,
     Interactions,
+    PathText,
     PublishedInteraction,
     StoredInteraction,
     StoredInteractions,
