@@ -276,7 +276,9 @@ def recommend(
 
 @app.command()
 def serve(
-    config: Annotated[Path | None, typer.Argument(help="A run's TOML file, for its registry and store.", show_default=False)] = None,
+    config: Annotated[
+        Path | None, typer.Argument(help="A run's TOML file, for its registry and store.", show_default=False)
+    ] = None,
     registry: Annotated[Path | None, typer.Option(help="Folder of the registry.", show_default=False)] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,

@@ -140,7 +140,7 @@ class Preprocessing(BaseModel):
                 age_days = np.maximum(self.reference_time - times, 0) / SECONDS_PER_DAY
                 found = found * np.exp2(np.minimum(age_days / self.half_life_days, 1_000))
             if self.weight_transform == "log1p":
-                found = np.expm1(found)
+                found = np.expm1(np.minimum(found, np.log1p(LARGEST_WEIGHT)))
         return np.clip(found, self.min_weight or 0.0, LARGEST_WEIGHT)
 
 

@@ -1,5 +1,6 @@
 """Two small registries, one of integer and one of string ids, and a real server on a real socket for each."""
 
+import os
 import re
 import subprocess
 import sys
@@ -99,10 +100,11 @@ def strings(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @contextmanager
-def running(registry: Path, *arguments: str) -> Iterator[str]:
+def running(registry: Path, *arguments: str, store: str | None = None) -> Iterator[str]:
     """The URL of `python -m service` in a process of its own, which ends with the block."""
+    environment = os.environ | ({"RECSYS_AE__STORE__URL": store} if store else {})
     command = [sys.executable, "-m", "service", "--registry", str(registry), "--port", "0", *arguments]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     try:
         assert process.stderr is not None
         line = process.stderr.readline()
@@ -115,9 +117,9 @@ def running(registry: Path, *arguments: str) -> Iterator[str]:
 
 
 @contextmanager
-def client_of(world: World) -> Iterator[httpx.Client]:
+def client_of(world: World, store: str | None = None) -> Iterator[httpx.Client]:
     """A client of a server of its own."""
-    with running(world.path) as url, httpx.Client(base_url=url, timeout=20, trust_env=False) as client:
+    with running(world.path, store=store) as url, httpx.Client(base_url=url, timeout=20, trust_env=False) as client:
         yield client
 
 
