@@ -1,4 +1,4 @@
-"""Write-back: events a second over HTTP into SQLite, the server killed (SIGKILL) meanwhile; every event of a 200 is counted after.
+"""Write-back: events a second over HTTP into SQLite, the server killed meanwhile; every event of a 200 is then counted.
 
 python -m benchmarks.store [--seconds 10] [--batch 500] [--clients 4] [--kills 3]
 """

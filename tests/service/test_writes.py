@@ -1,6 +1,7 @@
 """What is posted is in the next answer; what is erased or switched off is in none, whatever is restarted or published."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from recsys_ae.preprocessing import Preprocessing
 from recsys_ae.ranking import rank_top_k
 from service.app import create_app
 from service.settings import Settings
+from service.store import NewEvent, Store
+from service.users import KnownUsers
 from tests.service.conftest import N_ITEMS, REFERENCE_TIME, World, assert_problem, client_of, post
 from tests.service.test_app import ask
 
@@ -25,9 +28,10 @@ def store(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'events.db'}"
 
 
-@pytest.fixture
-def writable(integers: World, store: str) -> Iterator[Api]:
-    with client_of(integers, store) as client:
+@pytest.fixture(scope="module")
+def writable(integers: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """One server for many tests, each with users and event ids of its own."""
+    with client_of(integers, f"sqlite:///{tmp_path_factory.mktemp('store') / 'events.db'}") as client:
         yield client
 
 
@@ -116,7 +120,7 @@ def test_what_is_stored_of_a_user_page_by_page(writable: Api, integers: World) -
     first = writable.get("/v1/users/1/interactions").json()
     assert (first["events"], first["next"]) == ([], None)
     assert [p["item_id"] for p in first["published"]] == [p["item_id"] for p in published]
-    write(writable, *({"event_id": f"e{n}", "user_id": 1, "item_id": 100 + n, "event_type": "view"} for n in range(5)))
+    write(writable, *({"event_id": f"page {n}", "user_id": 1, "item_id": 100 + n, "event_type": "view"} for n in range(5)))
     found, params = [], {"limit": 2}
     while True:
         page = writable.get("/v1/users/1/interactions", params=params).json()
@@ -125,7 +129,7 @@ def test_what_is_stored_of_a_user_page_by_page(writable: Api, integers: World) -
             break
         params["after"] = page["next"]
     assert [(e["event_id"], e["item_id"], e["event_type"], e["weight"]) for e in found] == [
-        (f"e{n}", 100 + n, "view", None) for n in range(5)
+        (f"page {n}", 100 + n, "view", None) for n in range(5)
     ]
     assert page["published"] == []
     assert_problem(writable.get("/v1/users/nobody/interactions"), 404)
@@ -163,6 +167,7 @@ def test_items_change_from_the_next_answer_on(writable: Api, integers: World) ->
     assert first not in [i["item_id"] for i in similar] and len(similar) == N_ITEMS - 2
     assert writable.put(f"/v1/items/{first}", json={}).json()["known"]
     assert items_of(writable, "5") == listed
+    writable.put(f"/v1/items/{second}", json={})
     unknown = writable.put("/v1/items/not-there-yet", json={"title": "Soon", "available": False}).json()
     assert unknown == {"title": "Soon", "categories": None, "available": False, "known": False}
 
@@ -187,7 +192,7 @@ def test_without_a_store_nothing_is_written_and_all_else_works(api: Api, integer
     assert len(api.get("/v1/users/1/interactions").json()["published"]) == 7
 
 
-EVENT = {"event_id": "a", "user_id": 1, "item_id": 100}
+EVENT = {"event_id": "bad", "user_id": 9, "item_id": 100}
 
 
 @pytest.mark.parametrize(
@@ -212,7 +217,7 @@ EVENT = {"event_id": "a", "user_id": 1, "item_id": 100}
 )
 def test_bad_events_are_problems_and_nothing_is_stored(writable: Api, body: Any) -> None:
     assert_problem(writable.post("/v1/interactions", json=body), 422)
-    assert writable.get("/v1/users/1/interactions").json()["events"] == []
+    assert writable.get("/v1/users/9/interactions").json()["events"] == []
 
 
 def test_bad_items_and_paths_are_problems(writable: Api) -> None:
@@ -235,7 +240,7 @@ def test_the_batch_has_a_limit(integers: World, store: str) -> None:
 def test_events_are_taken_while_no_model_is_published(tmp_path: Path, store: str) -> None:
     app = create_app(Settings(registry=tmp_path, store=store))
     assert ask(app, "POST", "/v1/interactions", json={"events": [EVENT]}).json()["accepted"] == 1
-    assert ask(app, "GET", "/v1/users/1/interactions").json()["events"][0]["item_id"] == 100
+    assert ask(app, "GET", "/v1/users/9/interactions").json()["events"][0]["item_id"] == 100
     app.state.store.close()
 
 
@@ -257,14 +262,11 @@ def test_a_database_that_fails_is_a_deliberate_503(integers: World, store: str, 
 
 def test_histories_that_have_no_times_come_first(integers: World, store: str) -> None:
     """`max_history` keeps the last: the store's events."""
-    from service.store import NewEvent, Store
-    from service.users import KnownUsers
 
     artifact, stored = integers.artifact, integers.stored
     plain = stored.histories
     untimed = Histories(plain.indptr, plain.items, plain.weights, plain.n_items)
     capped = artifact.preprocessing.model_copy(update={"max_history": 2})
-    from dataclasses import replace
 
     opened = Store.open(store)
     known = KnownUsers(replace(artifact, preprocessing=capped), replace(stored, histories=untimed), opened)
