@@ -281,7 +281,9 @@ def recommend(
 
 @app.command()
 def serve(
-    config: Annotated[Path | None, typer.Argument(help="A run's TOML file, for its registry.", show_default=False)] = None,
+    config: Annotated[
+        Path | None, typer.Argument(help="A run's TOML file, for its registry and store.", show_default=False)
+    ] = None,
     registry: Annotated[Path | None, typer.Option(help="Folder of the registry.", show_default=False)] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
@@ -289,17 +291,21 @@ def serve(
     without_keys: Annotated[bool, typer.Option("--without-keys", help="Serve beyond loopback without keys.")] = False,
 ) -> None:
     """The API, in the foreground. Documentation of its routes is at /docs."""
-    if registry is None:
-        if config is None:
-            raise ConfigError("expected --registry DIR, or the TOML file of a run")
+    environment = dict(os.environ)
+    if config is not None:
         from pipelines.config import load_config
 
-        registry = load_config(config).registry.path
+        settings = load_config(config)
+        registry = registry or settings.registry.path
+        if settings.store.url is not None:  # not on the command line, which everybody on the machine may read
+            environment["RECSYS_AE__STORE__URL"] = settings.store.url.get_secret_value()
+    if registry is None:
+        raise ConfigError("expected --registry DIR, or the TOML file of a run")
     command = [sys.executable, "-m", "service", "--registry", str(registry), "--host", host, "--port", str(port)]
     command += ["--keys", str(keys)] if keys else []
     command += ["--without-keys"] if without_keys else []
     # The service knows nothing of the pipelines and they nothing of it. This process becomes it, so that signals reach it.
-    os.execv(sys.executable, command)
+    os.execve(sys.executable, command, environment)
 
 
 @app.command()

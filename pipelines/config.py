@@ -78,7 +78,7 @@ def encoded(url: SecretStr | None) -> SecretStr | None:
 
 
 class LogSection(Preprocessing):
-    """Where interactions come from: `path`, `dataset`, or a database's `url` with a `query` or a `table`.
+    """Where interactions come from: `path`, `dataset`, a database's `url` with a `query` or a `table`, or `source = "store"`.
 
     With `event_id` and `since` only what is new or changed is read of a database. And what becomes of a row: every key of
     Preprocessing too.
@@ -92,6 +92,7 @@ class LogSection(Preprocessing):
     since: str | None = None
     since_overlap: float = Field(3600.0, ge=0, allow_inf_nan=False)
     dataset: str | None = None
+    source: Literal["store"] | None = None
     data_folder: Path | None = None
     user: str = "user_id"
     item: str = "item_id"
@@ -114,7 +115,7 @@ class LogSection(Preprocessing):
                 check_name(self.dataset)
             except ConfigError as error:
                 raise ValueError(str(error)) from None
-        sources = [name for name in ("path", "dataset", "url") if getattr(self, name) is not None]
+        sources = [name for name in ("path", "dataset", "url", "source") if getattr(self, name) is not None]
         if len(sources) > 1:
             raise ValueError(f"{' and '.join(sources)} are set; expected one of them")
         asked = [name for name in ("query", "table") if getattr(self, name) is not None]
@@ -445,6 +446,12 @@ class TrackingSection(Section):
     artifact: bool = True
 
 
+class StoreSection(Section):
+    """The database of the API's events."""
+
+    url: SecretStr | None = Field(None, min_length=1)
+
+
 class TuneSection(Section):
     """The search of hyperparameters: trials of each model over all processes and restarts, seconds of each in this process."""
 
@@ -478,6 +485,7 @@ class RunConfig(BaseSettings):
     tune: TuneSection = TuneSection()
     notify: NotifySection = NotifySection()
     tracking: TrackingSection = TrackingSection()
+    store: StoreSection = StoreSection()
     storage: dict[str, dict[str, Any]] = {}
 
     @field_validator("storage")
@@ -512,8 +520,10 @@ class RunConfig(BaseSettings):
         if self.split.kind == "given" and not self.split.train and self.log.dataset not in DIVIDED:
             sets = ", ".join(DIVIDED)
             raise ValueError(f'[split] kind = "given" needs train and test, two files, or a [log] dataset of {sets}')
-        if self.split.kind != "given" and not (self.log.path or self.log.dataset or self.log.url):
+        if self.split.kind != "given" and not (self.log.path or self.log.dataset or self.log.url or self.log.source):
             raise ValueError('[log] has no source; expected path = "FILE", url = "DATABASE" with a query, or dataset = "NAME"')
+        if self.log.source and self.store.url is None:
+            raise ValueError('[log] source = "store" needs a store; expected [store] url, or RECSYS_AE__STORE__URL')
         return self
 
     @property

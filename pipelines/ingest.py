@@ -8,6 +8,7 @@ from typing import Any
 
 from pipelines.config import Paths, RunConfig, SplitSection
 from pipelines.paths import local_paths, naming_objects
+from pipelines.stored import store_events
 from recsys_ae import datasets, log, sql
 from recsys_ae.cleaning import Cleaning
 from recsys_ae.dataset import Dataset
@@ -73,6 +74,10 @@ def source_files(config: RunConfig, anew: bool = False) -> SourceFiles:
     section = config.log
     if section.path is not None:
         return SourceFiles(local_paths(config, section.path), {})
+    if section.source == "store":
+        stored = store_events(config)
+        found = _refreshed(config, stored.source, anew)
+        return replace(found, facts=found.facts | ({"foreign_items": stored.foreign} if stored.foreign else {}))
     if section.url is None:
         raise ConfigError('[log] has no source; expected path = "FILE", url = "DATABASE" with a query, or dataset = "NAME"')
     url, folder = section.url.get_secret_value(), config.run.folder
@@ -82,7 +87,11 @@ def source_files(config: RunConfig, anew: bool = False) -> SourceFiles:
         return SourceFiles([glob.escape(str(path))], {"rows": rows, "read": rows})
     query = sql.select(query=section.query, table=section.table)
     source = EventSource(url, query, section.event_id, section.since, section.since_overlap)
-    events = refresh(source, folder / "source", anew=anew, memory_limit=section.memory_limit)
+    return _refreshed(config, source, anew)
+
+
+def _refreshed(config: RunConfig, source: EventSource, anew: bool) -> SourceFiles:
+    events = refresh(source, config.run.folder / "source", anew=anew, memory_limit=config.log.memory_limit)
     facts = {"rows": events.rows, "read": events.read, "whole": events.whole}
     return SourceFiles([glob.escape(str(events.path))], facts)
 

@@ -163,7 +163,7 @@ def _clean_once(config: RunConfig, journal: Journal) -> Source:
     """What a source holds is only known by reading it: of a database with `since`, what is new; of files, their digests."""
     read = journal.stage("read", {}, lambda: asdict(source_files(config)), lambda _: False)
     path = log_of(config)
-    where = {"url", "query", "table", "path", "event_id", "since", "since_overlap"}
+    where = {"url", "source", "query", "table", "path", "event_id", "since", "since_overlap"}
     inputs = {
         "files": digests(config, read["paths"]),
         "log": config.log.model_dump(mode="json", exclude=where),

@@ -154,4 +154,6 @@ def artifact_of(config: RunConfig, fitted: Fitted, model: Recommender, metrics: 
         "precision": fitted.record.precision,
         "environment": environment(),
     }
+    if config.log.source:  # the service then adds nothing to the store's events
+        manifest["source"] = config.log.source
     return Artifact(fitted.section.name, model, data.items, data.metadata, data.preprocessing, manifest)

@@ -14,6 +14,7 @@
     ├── BusyError              another process is at it  (exit code 1)
     ├── FetchError             a public data set cannot be had, or is not what was published  (exit code 1)
     ├── TableError             a database's table cannot be written  (exit code 1)
+    ├── StoreError             the database of the API's events cannot be used  (exit code 1)
     └── StorageError           what lies on disk is not what was written  (exit code 1)
         ├── WriteError         or cannot be written: no room
         ├── ArtifactError      a digest, a missing file, a wrong shape
@@ -84,6 +85,10 @@ class FetchError(RecsysError):
 
 class TableError(RecsysError):
     """A table of a database cannot be written."""
+
+
+class StoreError(RecsysError):
+    """The database of the API's events cannot be reached, fails, or is of another release."""
 
 
 class StorageError(RecsysError):

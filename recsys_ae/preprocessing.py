@@ -127,6 +127,22 @@ class Preprocessing(BaseModel):
         # An interaction never ages to nothing: float32 would round it to 0, and 0 means that it never was.
         return np.maximum(weights, np.finfo(np.float32).tiny).astype(np.float32)
 
+    def raw(self, weights: NDArray[np.floating], times: Integers | None) -> Floats:
+        """Raw weights (N,) of which `weights` makes these (N,), up to rounding; the neutral one where the transform is binary.
+
+        None is below `min_weight`: what is an interaction has passed that.
+        """
+        found = weights.astype(np.float64)
+        if self.weight_transform == "binary":
+            found = np.full(len(found), self.neutral_weight)
+        else:
+            if self.half_life_days and times is not None and self.reference_time is not None:
+                age_days = np.maximum(self.reference_time - times, 0) / SECONDS_PER_DAY
+                found = found * np.exp2(np.minimum(age_days / self.half_life_days, 1_000))
+            if self.weight_transform == "log1p":
+                found = np.expm1(np.minimum(found, np.log1p(LARGEST_WEIGHT)))
+        return np.clip(found, self.min_weight or 0.0, LARGEST_WEIGHT)
+
 
 def _busy(users: Integers, times: Integers, most: int) -> Mask:
     """Events (N,) of users with more than `most` of them on one day."""

@@ -13,5 +13,8 @@ security.py   who may ask: API keys
 rates.py      how often
 admission.py  how much at once, how large, how long
 observing.py  the log of requests, the figures for Prometheus
+store.py      users' events and what is said of items, in SQL
+users.py      the history of somebody known by id
+catalogue.py  titles, categories and availability as of now
 problems.py   every error as an RFC 9457 problem document
 """

@@ -31,6 +31,7 @@ from service.rates import Limiter, Rates
 from service.routes import ROUTERS
 from service.security import Guard, Keys, describe_keys
 from service.settings import Settings
+from service.store import Store
 
 log = logging.getLogger("service")
 
@@ -44,15 +45,18 @@ digits, dots, colons, dashes or underscores, else a new one. Every error is an R
 def create_app(settings: Settings) -> FastAPI:
     """The application with the registry's current version loaded; without one it answers 503 until it is restarted.
 
-    Raises RegistryError or ArtifactError where the registry is damaged.
+    Raises RegistryError or ArtifactError where the registry is damaged, ConfigError or StoreError where the store is no store.
     """
-    engine = Engine.load(settings)
+    store = Store.open(settings.store.get_secret_value()) if settings.store else None
+    engine = Engine.load(settings, store)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         if engine is not None:
             engine.close()
+        if store is not None:
+            store.close()
 
     app = _Service(
         title="recsys-ae",
@@ -66,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.engine = engine
     app.state.stopping = False
     app.state.metrics = Metrics(app)
+    app.state.store = store
     for router in ROUTERS:
         app.include_router(router)
     problems.install(app)

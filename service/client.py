@@ -26,6 +26,7 @@ from service.schemas import (
     RecommendationRequest,
     Recommendations,
 )
+from service.schemas_store import Interaction, Interactions, ItemState, PutItem, StoredInteractions, Taken
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
@@ -94,6 +95,34 @@ class Client:
         """The candidates in order, unknown ones in `unknown_items`."""
         return self._ask(Recommendations, "POST", "/v1/rank", body=RankRequest(history=list(history), items=list(items)))
 
+    def post_interactions(self, events: Sequence[Interaction]) -> Taken:
+        """Store what users did; what is stored already is not stored again, so a batch may be sent again."""
+        return self._ask(Taken, "POST", "/v1/interactions", body=Interactions(events=list(events)))
+
+    def interactions_of_user(self, user_id: Id, *, limit: int = 100, after: int = 0) -> StoredInteractions:
+        """A page of what is stored of a user."""
+        path = f"/v1/users/{_part(user_id)}/interactions"
+        return self._ask(StoredInteractions, "GET", path, {"limit": limit, "after": after})
+
+    def erase_user(self, user_id: Id) -> None:
+        """Forget a user."""
+        self._send("DELETE", f"/v1/users/{_part(user_id)}")
+
+    def put_item(
+        self, item_id: Id, *, title: str | None = None, categories: Sequence[str] | None = None, available: bool = True
+    ) -> ItemState:
+        """Say what an item is called, belongs to, and whether it may be recommended."""
+        body = PutItem(title=title, categories=None if categories is None else list(categories), available=available)
+        return self._ask(ItemState, "PUT", f"/v1/items/{_part(item_id)}", body=body)
+
+    def switch_off_item(self, item_id: Id) -> None:
+        """Recommend it no more."""
+        self._send("DELETE", f"/v1/items/{_part(item_id)}")
+
+    def metrics(self) -> str:
+        """Figures for Prometheus, as it reads them."""
+        return self._send("GET", "/metrics").text
+
     def model(self) -> ModelInfo:
         """The version that is served."""
         return self._ask(ModelInfo, "GET", "/v1/model")
@@ -115,19 +144,35 @@ class Client:
         body: BaseModel | Mapping[str, Any] | None = None,
     ) -> Answer:
         """The answer of a route. Raises ApiError for an error, and for an answer that is none of this API."""
+        answer = self._send(method, path, query, body)
+        try:
+            return kind.model_validate_json(answer.content)
+        except ValidationError:
+            raise _strange(answer, kind.__name__) from None
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None = None,
+        body: BaseModel | Mapping[str, Any] | None = None,
+    ) -> httpx.Response:
+        """A successful answer. Raises ApiError for an error."""
         content = _posted(body) if isinstance(body, BaseModel) else body
         answer = self._http.request(method, path, params=query, json=content)
+        if answer.is_success:
+            return answer
         try:
-            if answer.is_success:
-                return kind.model_validate_json(answer.content)
             problem = Problem.model_validate_json(answer.content)
         except ValidationError:
-            expected = kind.__name__ if answer.is_success else "a problem document"
-            detail = f"the answer is not {expected}; is this the API?"
-            raise ApiError(
-                answer.status_code, answer.reason_phrase, detail, answer.headers.get("x-request-id", "unknown")
-            ) from None
+            raise _strange(answer, "a problem document") from None
         raise ApiError(problem.status, problem.title, problem.detail, problem.request_id, problem.errors)
+
+
+def _strange(answer: httpx.Response, expected: str) -> ApiError:
+    """The error of an answer that is none of this API."""
+    detail = f"the answer is not {expected}; is this the API?"
+    return ApiError(answer.status_code, answer.reason_phrase, detail, answer.headers.get("x-request-id", "unknown"))
 
 
 def _part(id_: Id) -> str:

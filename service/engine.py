@@ -19,9 +19,12 @@ from recsys_ae.ids import Id
 from recsys_ae.models.popularity import Popularity, PopularityConfig
 from recsys_ae.ranking import Ranking, rank_top_k, similar_items
 from recsys_ae.registry import Registry, StoredUsers
+from service.catalogue import Catalogue, Shelf
 from service.schemas import Event, Reason, RecommendedItem
 from service.settings import Settings
 from service.shaping import Shape, Shaper
+from service.store import Store
+from service.users import KnownUsers
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -50,28 +53,30 @@ class Found:
 class Engine:
     """Lists from one version of a registry. Safe to use from many threads: nothing changes once it is built."""
 
-    def __init__(self, about: dict[str, Any], artifact: Artifact, stored: StoredUsers, settings: Settings) -> None:
+    def __init__(
+        self, about: dict[str, Any], artifact: Artifact, stored: StoredUsers, settings: Settings, store: Store | None = None
+    ) -> None:
         self.about = about
         self.version: str = about["version"]
         self.artifact = artifact
         self.items = artifact.items
-        self._stored = stored
+        self.users = KnownUsers(artifact, stored, store)
         self._popularity = _popularity(artifact, stored)
-        self._by_category = _by_category(artifact)
+        self._shelf = Shelf(artifact, store)
         self._shaper = Shaper.of(
             artifact.model, artifact.items, artifact.metadata, settings.largest_because, settings.largest_explained
         )
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="engine")
 
     @classmethod
-    def load(cls, settings: Settings) -> "Engine | None":
+    def load(cls, settings: Settings, store: Store | None = None) -> "Engine | None":
         """The registry's current version; None where it has none. Raises RegistryError or ArtifactError where it is damaged."""
         registry = Registry(settings.registry)
         version = registry.current()
         if version is None:
             return None
         artifact, stored = registry.load(version)
-        return cls(registry.show(version), artifact, stored, settings)
+        return cls(registry.show(version), artifact, stored, settings, store)
 
     def close(self) -> None:
         """Wait for work under way and end the threads."""
@@ -82,9 +87,8 @@ class Engine:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
 
     def for_user(self, user_id: Id, k: int, filters: Filters) -> Found:
-        """A list for a stored user. Raises UnknownIdError; HistoryTooLongError where it cannot be explained."""
-        row = self._stored.users.position(self._stored.users.parse(user_id))
-        return self._list(self._stored.histories.take(np.array([row])), k, filters)
+        """A list for a stored user. Raises UnknownIdError, StoreError; HistoryTooLongError where it cannot be explained."""
+        return self._list(self.users.history(user_id), k, filters)
 
     def for_history(self, events: Sequence[Event], k: int, filters: Filters) -> Found:
         """A list for the events of one user, whoever that is. Raises HistoryTooLongError where it cannot be explained."""
@@ -106,11 +110,12 @@ class Engine:
     def similar(self, item_id: Id, k: int) -> Found:
         """The items most like one. Raises UnknownIdError."""
         item = self.items.position(self.items.parse(item_id))
-        return Found(self._described(similar_items(self.artifact.model, item, len(self.items), k)))
+        now = self._shelf.now()
+        return Found(self._described(similar_items(self.artifact.model, item, len(self.items), k, allow=now.available), now))
 
     def _list(self, history: Histories, k: int, filters: Filters, unknown: Sequence[Id] = ()) -> Found:
         """From the model; from popularity where there is nothing for a model to go by."""
-        known, shape = history.n_interactions > 0, filters.shape
+        known, shape, now = history.n_interactions > 0, filters.shape, self._shelf.now()
         self._shaper.check(history, shape)
         model = self.artifact.model if known else self._popularity
         ranking = rank_top_k(
@@ -119,38 +124,39 @@ class Engine:
             shape.candidates(k),
             exclude_seen=not filters.include_seen,
             exclude=Histories.from_rows([self._columns(filters.exclude)], len(self.items)),
-            allow=self._allowed(filters),
+            allow=self._allowed(filters, now),
         )
         ranking = self._shaper.arranged(ranking, history, k, shape)
         reasons = self._shaper.reasons(model, ranking, history) if shape.explain else None
-        return Found(self._described(ranking, reasons), "model" if known else "popularity", unknown)
+        return Found(self._described(ranking, now, reasons), "model" if known else "popularity", unknown)
 
     def _columns(self, ids: Sequence[Id]) -> list[int]:
         """The columns of the ids that are known."""
         columns = self.items.positions(self.items.parse(id_) for id_ in ids)
         return columns[columns >= 0].tolist()
 
-    def _allowed(self, filters: Filters) -> NDArray[np.bool_] | None:
+    def _allowed(self, filters: Filters, now: Catalogue) -> NDArray[np.bool_] | None:
         """Which columns may be returned, (I,); None for all."""
         wanted = [] if filters.allow is None else [self._columns(filters.allow)]
         if filters.categories is not None:
-            wanted.append([column for name in set(filters.categories) for column in self._by_category.get(name, [])])
+            wanted.append([column for name in set(filters.categories) for column in now.by_category.get(name, [])])
         if not wanted:
-            return None
+            return now.available
         masks = np.zeros((len(wanted), len(self.items)), np.bool_)
         for mask, columns in zip(masks, wanted, strict=True):
             mask[columns] = True
         allowed: NDArray[np.bool_] = np.logical_and.reduce(masks)
-        return allowed
+        return allowed if now.available is None else allowed & now.available
 
-    def _described(self, ranking: Ranking, reasons: Sequence[list[Reason] | None] | None = None) -> list[RecommendedItem]:
+    def _described(
+        self, ranking: Ranking, now: Catalogue, reasons: Sequence[list[Reason] | None] | None = None
+    ) -> list[RecommendedItem]:
         columns, scores = ranking.row(0)
         if not np.isfinite(scores).all():
             raise ModelError(f"version {self.version} gave a score that is not finite")
-        ids, metadata = self.items.ids, self.artifact.metadata
-        because = reasons or repeat(None)
+        ids, because = self.items.ids, reasons or repeat(None)
         return [
-            RecommendedItem(item_id=ids[column], score=score, title=metadata.title(column), rank=rank, because=why)
+            RecommendedItem(item_id=ids[column], score=score, title=now.title(column), rank=rank, because=why)
             for rank, (column, score, why) in enumerate(zip(columns, scores, because, strict=False), 1)
         ]
 
@@ -161,12 +167,3 @@ def _popularity(artifact: Artifact, stored: StoredUsers) -> Popularity:
     counts = artifact.metadata.popularity or np.bincount(stored.histories.items, minlength=n_items).tolist()
     model = Popularity(PopularityConfig(), n_items)
     return model.restore({"popularity": torch.tensor(counts, dtype=torch.float32)})
-
-
-def _by_category(artifact: Artifact) -> dict[str, list[int]]:
-    """The columns of each category."""
-    found: dict[str, list[int]] = {}
-    for column, names in enumerate(artifact.metadata.categories):
-        for name in names:
-            found.setdefault(name, []).append(column)
-    return found

@@ -1,6 +1,7 @@
 """Every error as an RFC 9457 problem document that tells what was expected and never what was sent."""
 
 import json
+import logging
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
@@ -10,7 +11,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from recsys_ae.errors import StoreError
 from service.schemas import FieldError, Problem, field_errors
+
+log = logging.getLogger("service")
 
 MEDIA_TYPE = "application/problem+json"
 INVALID = "the request is not valid"
@@ -45,12 +49,19 @@ def install(app: FastAPI) -> None:
     """Errors of routes, of checks and of the router become problems; what is left the outermost middleware catches."""
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(StoreError, _on_store_error)
 
 
 async def _on_http_error(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers) if error.headers else None
     return problem(error.status_code, error.detail, request.state.request_id, headers=headers)
+
+
+async def _on_store_error(request: Request, error: Exception) -> ProblemResponse:
+    log.error("request %s: %s", request.state.request_id, error)
+    detail = "the store of events does not answer; expected to work again soon"
+    return problem(503, detail, request.state.request_id, headers={"Retry-After": "1"})
 
 
 async def _on_invalid(request: Request, error: Exception) -> ProblemResponse:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from limits import parse
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 CEILING = 100_000
@@ -14,7 +14,7 @@ CEILING = 100_000
 class Settings(BaseSettings):
     """What an operator may choose; the limits protect the service from single requests that cost too much."""
 
-    model_config = SettingsConfigDict(env_prefix="RECSYS_AE__SERVICE__", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="RECSYS_AE__SERVICE__", frozen=True, populate_by_name=True)
 
     registry: Path = Field(description="Folder of the registry whose current version is served.")
     largest_k: int = Field(1_000, ge=1, description="Longest list that may be asked for.")
@@ -41,6 +41,12 @@ class Settings(BaseSettings):
     stop_seconds: float = Field(8, gt=0, description="Longest that requests under way may take after it.")
     cors_origins: list[str] = Field([], description="Origins whose pages may call the API; a JSON list in the environment.")
     access_log: bool = Field(True, description="One JSON line on stderr for each request.")
+    store: SecretStr | None = Field(
+        None,
+        validation_alias="RECSYS_AE__STORE__URL",
+        description="Database of users' events, sqlite:///FILE or postgresql://...; without one nothing can be written.",
+    )
+    largest_events: int = Field(5_000, ge=1, le=CEILING, description="Most events of one POST to /v1/interactions.")
 
     @field_validator("rate_limit")
     @classmethod

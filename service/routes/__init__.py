@@ -1,6 +1,6 @@
 """The routes, one file for each thing that they are about; `ROUTERS` is what the application includes."""
 
 from service import observing
-from service.routes import model, recommendations
+from service.routes import items, model, recommendations, users
 
-ROUTERS = (recommendations.router, model.router, model.health, observing.router)
+ROUTERS = (recommendations.router, users.router, items.router, model.router, model.health, observing.router)

@@ -11,6 +11,7 @@ from service.engine import Engine
 from service.problems import invalid
 from service.schemas import Problem
 from service.settings import Settings
+from service.store import Store
 
 REPEATABLE = {"exclude", "category"}
 DESCRIPTIONS = {
@@ -19,7 +20,7 @@ DESCRIPTIONS = {
     413: "The body is too large",
     415: "The body is not declared as JSON",
     422: "A value is missing, wrong or beyond a limit; `errors` says where",
-    503: "No model is published yet",
+    503: "No model is published yet, or no store of events is configured, or it does not answer",
 }
 
 
@@ -62,6 +63,13 @@ async def _engine(request: Request) -> Engine:
     return engine
 
 
+async def _stored(request: Request) -> Store:
+    store: Store | None = request.app.state.store
+    if store is None:
+        raise HTTPException(503, "no store of events is configured; expected [store] url, or RECSYS_AE__STORE__URL")
+    return store
+
+
 async def _single_values(request: Request) -> None:
     """Refuse a parameter given twice: which of the two was meant, no one can tell."""
     names = [name for name, _ in request.query_params.multi_items() if name not in REPEATABLE]
@@ -76,6 +84,7 @@ def settings_of(request: Request) -> Settings:
 
 
 Serving = Annotated[Engine, Depends(_engine)]
+Storing = Annotated[Store, Depends(_stored)]
 
 
 def v1() -> APIRouter:

@@ -113,10 +113,11 @@ class Service:
 
 
 @contextmanager
-def service(registry: Path, *arguments: str, **environment: str) -> Iterator[Service]:
+def service(registry: Path, *arguments: str, store: str | None = None, **environment: str) -> Iterator[Service]:
     """A service that ends with the block; settings may come from the environment, `largest_k="5"`."""
     command = [sys.executable, "-m", "service", "--registry", str(registry), "--port", "0", *arguments]
     settings = {f"RECSYS_AE__SERVICE__{name.upper()}": value for name, value in environment.items()}
+    settings |= {"RECSYS_AE__STORE__URL": store} if store else {}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | settings)
     lines: list[str] = []
     assert process.stderr is not None
@@ -136,16 +137,16 @@ def service(registry: Path, *arguments: str, **environment: str) -> Iterator[Ser
 
 
 @contextmanager
-def running(registry: Path, *arguments: str) -> Iterator[str]:
+def running(registry: Path, *arguments: str, store: str | None = None) -> Iterator[str]:
     """The URL of a service that ends with the block."""
-    with service(registry, *arguments) as started:
+    with service(registry, *arguments, store=store) as started:
         yield started.url
 
 
 @contextmanager
-def client_of(world: World) -> Iterator[httpx.Client]:
+def client_of(world: World, store: str | None = None) -> Iterator[httpx.Client]:
     """A client of a server of its own."""
-    with running(world.path) as url, httpx.Client(base_url=url, timeout=20, trust_env=False) as client:
+    with running(world.path, store=store) as url, httpx.Client(base_url=url, timeout=20, trust_env=False) as client:
         yield client
 
 

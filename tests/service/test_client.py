@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -13,8 +14,9 @@ from recsys_ae.ranking import rank_top_k, similar_items
 from service.app import create_app
 from service.client import ApiError, Client
 from service.schemas import Event, Problem, RecommendationRequest, Recommendations
+from service.schemas_store import Interaction
 from service.settings import Settings
-from tests.service.conftest import N_ITEMS, World, post
+from tests.service.conftest import N_ITEMS, World, post, running
 
 
 @pytest.fixture
@@ -103,3 +105,21 @@ def test_the_client_loads_no_server_code() -> None:
     code = "import sys, service.client; print(sorted({'fastapi', 'starlette', 'uvicorn', 'torch'} & set(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (ended.stdout, ended.stderr) == ("[]\n", "")
+
+
+def test_what_users_do_and_what_items_are_called(integers: World, tmp_path: Path) -> None:
+    with running(integers.path, store=f"sqlite:///{tmp_path}/events.db") as url, Client(url) as client:
+        first, second = integers.id(0), integers.id(1)
+        events = [Interaction(event_id=f"e{n}", user_id="new", item_id=item) for n, item in enumerate((first, second))]
+        assert client.post_interactions(events).accepted == 2
+        assert client.post_interactions(events).duplicates == 2
+        assert [event.event_id for event in client.interactions_of_user("new").events] == ["e0", "e1"]
+        best = client.recommend_to_user("new", k=1).items[0].item_id
+        assert client.put_item(best, title="Another title").title == "Another title"
+        assert client.recommend_to_user("new", k=1).items[0].title == "Another title"
+        client.switch_off_item(best)
+        assert client.recommend_to_user("new", k=1).items[0].item_id != best
+        client.erase_user("new")
+        with pytest.raises(ApiError, match="404"):
+            client.recommend_to_user("new")
+        assert "recsys_ae" in client.metrics()

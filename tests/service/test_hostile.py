@@ -11,6 +11,7 @@ import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
+from pydantic import SecretStr
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -97,8 +98,8 @@ def corpus() -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def target(integers: World) -> Iterator[Service]:
-    with service(integers.path) as started:
+def target(integers: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with service(integers.path, store=f"sqlite:///{tmp_path_factory.mktemp('hostile')}/events.db") as started:
         yield started
 
 
@@ -159,9 +160,9 @@ def test_a_key_that_is_not_ascii_says_nothing(integers: World, tmp_path: Path) -
     assert_silent(started.lines)
 
 
-def conforming(world: World, examples: int) -> None:
+def conforming(world: World, examples: int, folder: Path) -> None:
     """Ask what the schema permits, and what it does not, `examples` times for each route."""
-    app = create_app(Settings(registry=world.path, access_log=False))
+    app = create_app(Settings(registry=world.path, access_log=False, store=SecretStr(f"sqlite:///{folder}/events.db")))
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     checks = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 
@@ -178,10 +179,10 @@ def conforming(world: World, examples: int) -> None:
         holds()
 
 
-def test_the_schema_is_true(integers: World) -> None:
-    conforming(integers, 8)
+def test_the_schema_is_true(integers: World, tmp_path: Path) -> None:
+    conforming(integers, 8, tmp_path)
 
 
 @pytest.mark.slow
-def test_the_schema_is_true_of_more_than_a_thousand(integers: World) -> None:
-    conforming(integers, 200)
+def test_the_schema_is_true_of_more_than_a_thousand(integers: World, tmp_path: Path) -> None:
+    conforming(integers, 200, tmp_path)
