@@ -153,7 +153,7 @@ def test_train_fits_the_last_window_and_publishes_all_rows(run: Run, tmp_path: P
         ('kind = "by_time"\nwindows = 3', "by_time needs times, and the log has none; expected a timestamp column"),
         ('salt = "a"', 'salt needs by = "hash"'),
         ('by = "hash"', 'by = "hash" needs a salt'),
-        ('by = "hash"\nsalt = "a"\ntest_users = 2', "2 held-out users by hash; expected a fraction"),
+        ('by = "hash"\nsalt = "a"\ntest_users = 2', 'test_users is 2; with by = "hash" expected a fraction'),
         ('by = "hash"\nsalt = "a"\ntest_users = 0.0001', "of 4 users no hash falls within the test fraction 0.0001"),
         ('kind = "leave_last_out"', "no user has a validation target: 0 of 4 users have three interactions or more"),
         ('kind = "item_hold_out"\ntest_items = 9', "1 validation and 9 test items of 3 items that anyone met"),
