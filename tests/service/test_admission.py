@@ -37,6 +37,7 @@ def test_a_slow_body_is_408_and_holds_up_nobody(integers: World) -> None:
         answers: list[bytes] = []
         slow = threading.Thread(target=lambda: answers.append(raw(started.url, HEAD + b"Content-Length: 50\r\n\r\n", b"{")))
         slow.start()
+        time.sleep(0.3)  # it is let in first: the other one is at work then, and fills the service
         assert client.post("/v1/recommendations", json=HISTORY).status_code == 200
         slow.join()
     assert answers[0].startswith(b"HTTP/1.1 408 ") and b"within 1 seconds" in answers[0]
