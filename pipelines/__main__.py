@@ -64,14 +64,14 @@ def ingest(
 
     settings = load_config(config)
     source = clean_source(settings, full)
-    counts = {**source.counts, "path": str(source.log.source)}
+    counts = {**source.log.counts, "path": str(source.log.source)}
     findings = []
     if check:
         from pipelines import checks
         from pipelines.ingest import dataset
         from pipelines.nightly import home_of
 
-        tonight = checks.tonight_of(settings, dataset(settings, source), source.counts, home_of(settings))
+        tonight = checks.tonight_of(settings, dataset(settings, source), source.log.counts, home_of(settings))
         findings = checks.look(settings, tonight)
         counts["checks"] = checks.as_json(findings)
     if as_json:

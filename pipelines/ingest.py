@@ -32,11 +32,6 @@ class Source:
     categories: Categories
     facts: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def counts(self) -> dict[str, Any]:
-        """Rows read, kept, and dropped by cause."""
-        return {"read": self.log.read, "kept": self.log.kept, "dropped": self.log.dropped}
-
 
 def clean_source(config: RunConfig, anew: bool = False) -> Source:
     """The clean log of `[log]`, kept in the run folder, with titles of `[items]` or of the data set itself.
@@ -149,7 +144,7 @@ def split_windows(config: RunConfig) -> tuple[list[Split], dict[str, Any]]:
         split, counts = _given(config)
         return [split], counts
     source = clean_source(config)
-    return windows_of(config, source), source.counts
+    return windows_of(config, source), source.log.counts
 
 
 def windows_of(config: RunConfig, source: Source) -> list[Split]:

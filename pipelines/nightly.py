@@ -112,7 +112,7 @@ def nightly(
         metric = config.publish.metric
         best = max(candidates, key=lambda candidate: candidate.validation[metric]["mean"])  # chosen on validation users alone
         verdict = judge(config, candidates, best, split, counts, journal)
-        if not verdict.passed and not force and not _serves(config, best):
+        if not verdict.passed and not force and not _serves(Registry(config.registry.path), made_of(best)):
             raise GateError(f"not published: {'; '.join(verdict.reasons)} ({report_of(config) / 'report.html'})")
         forced = not verdict.passed or any(checks.stops(each) for each in findings)
         version = publish(config, best, split, verdict, failed, forced, journal)
@@ -154,9 +154,9 @@ def ingest(config: RunConfig, journal: Journal) -> tuple[Split, dict[str, Any]]:
     source = clean_source(config) if config.log.dataset is not None else _clean_once(config, journal)
     split = windows_of(config, source)[-1]
     facts = {"digest": split.refit.digest, "users": len(split.refit.users), "items": len(split.refit.items)}
-    facts["cleaning"] = source.counts
+    facts["cleaning"] = source.log.counts
     journal.stage("split", {}, lambda: facts, lambda _: False)
-    return split, source.counts
+    return split, source.log.counts
 
 
 def _clean_once(config: RunConfig, journal: Journal) -> Source:
@@ -170,8 +170,7 @@ def _clean_once(config: RunConfig, journal: Journal) -> Source:
     }
 
     def work() -> dict[str, Any]:
-        found = clean_files(config, read["paths"])
-        return {"cleaning": {"read": found.read, "kept": found.kept, "dropped": found.dropped}, "log": file_digest(path)}
+        return {"cleaning": clean_files(config, read["paths"]).counts, "log": file_digest(path)}
 
     done = journal.stage("ingest", inputs, work, lambda r: path.is_file() and file_digest(path) == r["log"])
     return described(config, InteractionLog(path, done["cleaning"]["read"], done["cleaning"]["dropped"]))
@@ -289,19 +288,17 @@ def judge(
     return gate.Verdict.from_json(found)
 
 
-def _serves(config: RunConfig, best: Candidate) -> bool:
-    """Whether tonight's was published already, by force: a second run takes nothing back."""
-    registry = Registry(config.registry.path)
+def _serves(registry: Registry, tonight: dict[str, Any]) -> bool:
+    """Whether tonight's is current already: a second run takes nothing back, though the first was forced."""
     current = registry.current()
-    return current is not None and is_made_of(registry, current, made_of(best))
+    return current is not None and is_made_of(registry, current, tonight)
 
 
 def _to_beat(registry: Registry, tonight: dict[str, Any]) -> str | None:
     """The version that tonight's would replace: the current one, or where tonight's was published already the one before it."""
-    current = registry.current()
-    if current is None or not is_made_of(registry, current, tonight):
-        return current
-    before = registry.manifest(current).get("replaced")
+    if not _serves(registry, tonight):
+        return registry.current()
+    before = registry.manifest().get("replaced")
     return before if before in registry.versions() else None
 
 

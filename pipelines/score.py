@@ -184,8 +184,7 @@ def excluded_items(config: RunConfig, items: IdMap) -> NDArray[np.int64]:
     """Columns of the items that nobody is to be shown; ids that the model does not have cannot be shown anyway."""
     if config.score.exclude is None:
         return np.empty(0, np.int64)
-    with naming_objects(config):
-        found: list[Id] = [parse_id(text, items.kind) for text in _excluded(config)]
+    found: list[Id] = [parse_id(text, items.kind) for text in _excluded(config)]
     columns = np.unique(items.positions(found))
     return columns[columns >= 0]
 

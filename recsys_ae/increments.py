@@ -8,10 +8,7 @@ so a late event is simply a new one. What is kept depends on what the source hol
 """
 
 import datetime
-import fcntl
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +18,7 @@ import duckdb
 from recsys_ae import sql
 from recsys_ae.canonical import FLOATS, INTEGERS
 from recsys_ae.errors import ArtifactError, LogError
-from recsys_ae.scratch import sync
+from recsys_ae.scratch import alone, sync
 from recsys_ae.sealed import check_digest, content_digest, file_digest, read_sealed, write_sealed
 from recsys_ae.sources import connection, identifier, literal, one_row
 
@@ -66,7 +63,7 @@ def refresh(source: EventSource, folder: Path, *, anew: bool = False, memory_lim
     Raises LogError where the source cannot be read, lacks a column, or has an event without an id. What was kept stays then.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder), sql.reading(source.url) as session:
+    with alone(folder / LOCK), sql.reading(source.url) as session:
         state, reason = (None, "asked for") if anew else _state(source, folder)
         if state is not None:
             found = _increment(source, folder, session, state, memory_limit)
@@ -250,11 +247,3 @@ def _file(path: Path) -> str:
 
 def _columns(con: duckdb.DuckDBPyConnection, path: Path) -> dict[str, str]:
     return {name: kind for name, kind, *_ in con.execute(f"describe select * from {_file(path)}").fetchall()}
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One reader at a time; the lock goes with the process that holds it."""
-    with (folder / LOCK).open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -72,6 +72,11 @@ class InteractionLog:
     def kept(self) -> int:
         """Number of rows of the clean log."""
         return self.source.num_rows if isinstance(self.source, pa.Table) else pq.read_metadata(self.source).num_rows
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """Rows read, kept, and dropped by cause."""
+        return {"read": self.read, "kept": self.kept, "dropped": self.dropped}
 
     def write(self, path: Path) -> "InteractionLog":
         """Write the log as one Parquet file and return the log on disk."""

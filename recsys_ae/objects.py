@@ -1,6 +1,5 @@
 """Objects of a store (s3:// and whatever else fsspec has a driver for) as files: fetched whole, and only if changed."""
 
-import fcntl
 import glob
 import os
 import re
@@ -15,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
 from recsys_ae.errors import ArtifactError, ConfigError, InputError, LogError, RecsysError
-from recsys_ae.scratch import sync
+from recsys_ae.scratch import alone, sync
 from recsys_ae.sealed import content_digest, read_sealed, write_sealed
 from recsys_ae.urls import without_passwords
 
@@ -110,7 +109,7 @@ def fetch(url: str, folder: Path, options: Options | None = None) -> dict[str, P
     check_url(url)
     options = options or {}
     folder.mkdir(parents=True, exist_ok=True)
-    with _held(folder / LOCK):
+    with alone(folder / LOCK):
         objects, patterns = _known(folder)
         store, found = _listed(url, options)
         named = {_file_name(each.url, options): each for each in found}
@@ -348,11 +347,3 @@ def _known(folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]
 def _save(folder: Path, objects: Mapping[str, Any], patterns: Mapping[str, Any]) -> None:
     write_sealed(folder / INDEX, {"objects": objects, "patterns": patterns})
     sync(folder)
-
-
-@contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """One process at a time; others wait, and find everything there."""
-    with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

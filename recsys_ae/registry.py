@@ -11,7 +11,6 @@ registry/
     version.json                                  version, model, created, metrics, digests; written last
 """
 
-import fcntl
 import os
 import re
 import secrets
@@ -32,7 +31,7 @@ from recsys_ae.artifact import MANIFEST, Artifact
 from recsys_ae.errors import ArtifactError, ConfigError, DataError, RegistryError
 from recsys_ae.histories import Histories
 from recsys_ae.ids import IdMap
-from recsys_ae.scratch import sync, writing
+from recsys_ae.scratch import alone, sync, writing
 from recsys_ae.sealed import check_digest, file_digest, read_sealed, write_sealed
 from recsys_ae.traffic import Traffic
 
@@ -358,8 +357,7 @@ class Registry:
         """One writer at a time; the lock goes with the process that holds it."""
         if not self.path.is_dir():
             raise RegistryError(f"{self.path}: no such registry; the first `train` makes it")
-        with (self.path / ".lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with alone(self.path / ".lock"):
             yield
 
 

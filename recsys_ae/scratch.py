@@ -68,6 +68,14 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """One process at a time, others wait; the lock goes with the process that holds it, the file stays."""
+    with lock.open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def held(folder: Path) -> Iterator[None]:
     """While the block runs, nobody takes the folder for a leftover."""
     handle = os.open(folder, os.O_RDONLY)

@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import Path, Request
+from fastapi import Path
 
 from service.engine import Engine
-from service.routes.reading import Storing, problems, v1
+from service.routes.reading import EngineIfAny, Storing, problems, v1
 from service.schemas import LONGEST_ID
 from service.schemas_store import ItemState, PathText, PutItem
 from service.store import ItemFacts
@@ -22,11 +22,10 @@ ItemId = Annotated[
 
 
 @router.put("/items/{item_id:path}", tags=["items"], summary="Describe an item", responses=problems(400, 413, 415, 422, 503))
-async def put_item(request: Request, store: Storing, item_id: ItemId, body: PutItem) -> ItemState:
+async def put_item(engine: EngineIfAny, store: Storing, item_id: ItemId, body: PutItem) -> ItemState:
     """Says all of an item anew, whichever version is served: what is null is as the model's own data have it."""
     categories = None if body.categories is None else tuple(body.categories)
     facts = ItemFacts(body.title, categories, body.available)
-    engine: Engine | None = request.app.state.engine
     known = engine is not None and engine.items.parse(item_id) in engine.items
     await store.run(store.put_item, _key(engine, item_id), facts)
     return ItemState(**body.model_dump(), known=known)
@@ -39,9 +38,9 @@ async def put_item(request: Request, store: Storing, item_id: ItemId, body: PutI
     summary="Take an item out of all lists",
     responses=problems(422, 503),
 )
-async def switch_off_item(request: Request, store: Storing, item_id: ItemId) -> None:
+async def switch_off_item(engine: EngineIfAny, store: Storing, item_id: ItemId) -> None:
     """The item is in no list from the next answer on, until it is PUT as available. It stays in histories."""
-    await store.run(store.switch_off, _key(request.app.state.engine, item_id))
+    await store.run(store.switch_off, _key(engine, item_id))
 
 
 def _key(engine: Engine | None, item_id: str) -> str:

@@ -56,8 +56,15 @@ class JsonRoute(APIRoute):
         return handle
 
 
-async def _engine(request: Request) -> Engine:
+async def _engine_if_any(request: Request) -> Engine | None:
     engine: Engine | None = request.app.state.engine
+    return engine
+
+
+EngineIfAny = Annotated[Engine | None, Depends(_engine_if_any)]
+
+
+async def _engine(engine: EngineIfAny) -> Engine:
     if engine is None:
         raise HTTPException(503, "no model is published yet; expected a current version in the registry")
     return engine

@@ -7,7 +7,7 @@ from fastapi import HTTPException, Path, Query, Request
 from recsys_ae.ids import Id
 from service.engine import Engine
 from service.problems import invalid
-from service.routes.reading import Storing, problems, settings_of, v1
+from service.routes.reading import EngineIfAny, Storing, problems, settings_of, v1
 from service.schemas import LONGEST_ID
 from service.schemas_store import (
     Interactions,
@@ -25,7 +25,7 @@ UserId = Annotated[PathText, Path(max_length=LONGEST_ID, description="As in the 
 
 
 @router.post("/interactions", tags=["users"], summary="Store what users did", responses=problems(400, 413, 415, 422, 503))
-async def post_interactions(request: Request, store: Storing, body: Interactions) -> Taken:
+async def post_interactions(request: Request, engine: EngineIfAny, store: Storing, body: Interactions) -> Taken:
     """Stores every event whose `event_id` is new, all or none, on the disk before the answer; the next list sees them.
 
     An `event_id` that is there already changes nothing: it counts as a duplicate, and stands in `conflicts` where the stored
@@ -34,7 +34,6 @@ async def post_interactions(request: Request, store: Storing, body: Interactions
     limit = settings_of(request).largest_events
     if len(body.events) > limit:
         raise invalid(("body", "events"), f"List should have at most {limit} items")
-    engine: Engine | None = request.app.state.engine
     posted = [
         NewEvent(
             str(event.event_id),
@@ -54,9 +53,10 @@ async def post_interactions(request: Request, store: Storing, body: Interactions
 @router.get(
     "/users/{user_id:path}/interactions", tags=["users"], summary="What is stored of a user", responses=problems(404, 422, 503)
 )
-async def interactions_of_user(request: Request, user_id: UserId, query: Annotated[StoredQuery, Query()]) -> StoredInteractions:
+async def interactions_of_user(
+    request: Request, engine: EngineIfAny, user_id: UserId, query: Annotated[StoredQuery, Query()]
+) -> StoredInteractions:
     """The store's events in order of arrival, page by page; on the first page also what the served version brought with it."""
-    engine: Engine | None = request.app.state.engine
     store: Store | None = request.app.state.store
     events, following = (
         await store.run(store.page, _user_key(engine, user_id), query.after, query.limit) if store is not None else ([], None)
@@ -72,13 +72,13 @@ async def interactions_of_user(request: Request, user_id: UserId, query: Annotat
 
 
 @router.delete("/users/{user_id:path}", status_code=204, tags=["users"], summary="Erase a user", responses=problems(422, 503))
-async def erase_user(request: Request, store: Storing, user_id: UserId) -> None:
+async def erase_user(engine: EngineIfAny, store: Storing, user_id: UserId) -> None:
     """Removes the user's events at once and hides what any version has stored of them, for good; later events begin anew.
 
     204 also for a user of whom nothing is stored. The next night's log, model and lists are without them where the nightly job
     reads this store.
     """
-    await store.run(store.erase, _user_key(request.app.state.engine, user_id))
+    await store.run(store.erase, _user_key(engine, user_id))
 
 
 def _published(engine: Engine, user_id: str) -> list[PublishedInteraction]:

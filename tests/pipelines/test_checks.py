@@ -47,7 +47,7 @@ def night(
     config = make_config({"log": {"path": "events.parquet", **(log or {})}, "checks": changes})
     source = clean_source(config)
     home = Path("runs/nightly")
-    tonight = checks.tonight_of(config, dataset(config, source), source.counts, home, now)
+    tonight = checks.tonight_of(config, dataset(config, source), source.log.counts, home, now)
     findings = checks.look(config, tonight)
     if accept:
         checks.accept(config, tonight, findings, home)

@@ -80,7 +80,7 @@ def test_the_clean_log_is_that_of_the_files_byte_for_byte(s3: Store, home: Path)
     }
     logs = {name: clean_source(config_of(path, run={"folder": name})) for name, path in sources.items()}
     assert len({(home / name / "log.parquet").read_bytes() for name in sources}) == 1
-    assert len({json.dumps(found.counts) for found in logs.values()}) == 1
+    assert len({json.dumps(found.log.counts) for found in logs.values()}) == 1
     assert not (home / "file/objects").exists()  # it is read where it is
 
 
