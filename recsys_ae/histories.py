@@ -84,6 +84,28 @@ class Histories:
         indptr, indices = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32)
         return cls(indptr, indices, matrix.data.astype(np.float32), matrix.shape[1])
 
+    @classmethod
+    def stack(cls, parts: Sequence["Histories"], n_rows: int | None = None) -> "Histories":
+        """The rows of one or more histories over one catalogue, and empty ones up to `n_rows`; times where all have them.
+
+        Raises DataError for catalogues of several widths.
+        """
+        widths = {part.n_items for part in parts}
+        if len(widths) != 1:
+            raise DataError(f"histories over {sorted(widths)} items to stack; expected one width")
+        lengths = np.concatenate([part.lengths for part in parts])
+        indptr = np.zeros(max(len(lengths), n_rows or 0) + 1, np.int64)
+        np.cumsum(lengths, out=indptr[1 : len(lengths) + 1])
+        indptr[len(lengths) + 1 :] = indptr[len(lengths)]
+        times = [part.times for part in parts if part.times is not None]
+        return cls(
+            indptr,
+            np.concatenate([part.items for part in parts]),
+            np.concatenate([part.weights for part in parts]),
+            widths.pop(),
+            np.concatenate(times) if len(times) == len(parts) else None,
+        )
+
     def __len__(self) -> int:
         return len(self.indptr) - 1
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from recsys_ae.errors import DataError, ModelError
 from recsys_ae.histories import Histories
@@ -58,27 +59,59 @@ def rank_top_k(
         allow: columns (I,) that may be returned at all; all where None.
         batch_size: rows scored at once; what fits a fixed block of memory where None. The result does not depend on it.
     """
-    if exclude is not None and (len(exclude), exclude.n_items) != (len(histories), histories.n_items):
-        raise DataError(f"exclude has shape ({len(exclude)}, {exclude.n_items}); expected that of the histories")
-    if allow is not None and allow.shape != (histories.n_items,):
-        raise DataError(f"allow has shape {allow.shape}; expected ({histories.n_items},), one entry an item")
+    _check(histories, exclude, allow)
     if batch_size is None:
         batch_size = max(1, min(4_096, SCORES_PER_BATCH[model.device.type] // max(histories.n_items, 1)))
-    banned = None if allow is None else torch.from_numpy(~allow).to(model.device)
+    banned = _banned(allow, model.device)
     pruned = PrunedProducts(k)
     lists = []  # on the device until the end
     for start in range(0, len(histories), batch_size):
         block = slice(start, start + batch_size)
         rows = histories.take(block)
-        left_out = ([rows] if exclude_seen else []) + ([exclude.take(block)] if exclude is not None else [])
+        left_out = _left_out(rows, exclude_seen, None if exclude is None else exclude.take(block))
         best = pruned.top_k(model.factors(rows), left_out, banned) if pruned.pays(rows) else None
         lists.append(top_k(masked_(model.score(rows), left_out, banned), k) if best is None else best)
-    items = np.full((len(histories), k), -1, np.int32)
-    scores = np.full((len(histories), k), -np.inf, np.float32)
+    return _ranking(lists, len(histories), k)
+
+
+def rank_scores(
+    scores: Tensor,
+    histories: Histories,
+    k: int,
+    *,
+    exclude_seen: bool = True,
+    exclude: Histories | None = None,
+    allow: NDArray[np.bool_] | None = None,
+) -> Ranking:
+    """As `rank_top_k`, by the scores (B, I) that a model gave for the histories; those left out become -inf in place."""
+    _check(histories, exclude, allow)
+    masked = masked_(scores, _left_out(histories, exclude_seen, exclude), _banned(allow, scores.device))
+    return _ranking([top_k(masked, k)], len(histories), k)
+
+
+def _check(histories: Histories, exclude: Histories | None, allow: NDArray[np.bool_] | None) -> None:
+    if exclude is not None and (len(exclude), exclude.n_items) != (len(histories), histories.n_items):
+        raise DataError(f"exclude has shape ({len(exclude)}, {exclude.n_items}); expected that of the histories")
+    if allow is not None and allow.shape != (histories.n_items,):
+        raise DataError(f"allow has shape {allow.shape}; expected ({histories.n_items},), one entry an item")
+
+
+def _left_out(rows: Histories, exclude_seen: bool, exclude: Histories | None) -> list[Histories]:
+    return ([rows] if exclude_seen else []) + ([exclude] if exclude is not None else [])
+
+
+def _banned(allow: NDArray[np.bool_] | None, device: torch.device) -> Tensor | None:
+    return None if allow is None else torch.from_numpy(~allow).to(device)
+
+
+def _ranking(lists: list[tuple[Tensor, Tensor]], n_rows: int, k: int) -> Ranking:
+    """Values and columns of batches as one ranking. Raises ModelError."""
+    items = np.full((n_rows, k), -1, np.int32)
+    scores = np.full((n_rows, k), -np.inf, np.float32)
     if lists:
         found, places = (torch.cat(part).cpu().numpy() for part in zip(*lists, strict=True))
         if np.isnan(found).any():  # NaN compares greater than all, so one in the row is one in the list
-            raise ModelError(f"{type(model).__name__} gave scores that are not a number; expected finite ones")
+            raise ModelError("the model gave scores that are not a number; expected finite ones")
         scores[:, : found.shape[1]] = found
         items[:, : found.shape[1]] = np.where(np.isneginf(found), -1, places)
     return Ranking(items, scores)

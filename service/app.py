@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -23,11 +24,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from recsys_ae import __version__
 from recsys_ae.errors import ConfigError
 from recsys_ae.products import limit_threads
+from recsys_ae.registry import Registry
 from service import problems
 from service.admission import Admission
+from service.batcher import Batcher
+from service.cache import Cache
 from service.engine import Engine
+from service.live import Live
 from service.observing import Metrics, Observed, log_as_json
 from service.rates import Limiter, Rates
+from service.recent import Recent
 from service.routes import ROUTERS
 from service.security import Guard, Keys, describe_keys
 from service.settings import Settings
@@ -43,18 +49,20 @@ digits, dots, colons, dashes or underscores, else a new one. Every error is an R
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application with the registry's current version loaded; without one it answers 503 until it is restarted.
+    """The application with what the registry says is to be served; while that is nothing it answers 503.
 
     Raises RegistryError or ArtifactError where the registry is damaged, ConfigError or StoreError where the store is no store.
     """
     store = Store.open(settings.store.get_secret_value()) if settings.store else None
-    engine = Engine.load(settings, store)
+    registry = Registry(settings.registry)
+    live = Live(registry, partial(Engine.load, registry, settings=settings, store=store, recent=Recent()))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        live.watch(settings.watch_seconds)
         yield
-        if engine is not None:
-            engine.close()
+        live.close()
+        batcher.close()
         if store is not None:
             store.close()
 
@@ -67,10 +75,12 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,  # a redirect is no problem document
     )
     app.state.settings = settings
-    app.state.engine = engine
+    app.state.live = live
     app.state.stopping = False
-    app.state.metrics = Metrics(app)
+    app.state.metrics = metrics = Metrics(app)
+    app.state.batcher = batcher = Batcher(settings.threads, metrics.batches)
     app.state.store = store
+    app.state.cache = Cache(settings.cache_mib * 2**20)
     for router in ROUTERS:
         app.include_router(router)
     problems.install(app)
@@ -195,7 +205,7 @@ class _Server(uvicorn.Server):
         app: FastAPI = self.config.app  # type: ignore[assignment]
         for listener in sockets or []:
             host, port = listener.getsockname()[:2]
-            engine: Engine | None = app.state.engine
+            engine: Engine | None = app.state.live.now.main
             version = engine.version if engine else "no version"
             said = f"serving {version} at http://{f'[{host}]' if ':' in host else host}:{port}\n"
             if app.state.settings.keys is None:

@@ -3,14 +3,14 @@
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -35,6 +35,25 @@ DOCS_POLICY = (
 router = APIRouter()
 
 
+class BatchMetrics:
+    """How requests share a model's products."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.waiting = Gauge("recsys_ae_lists_waiting", "Lists that wait for a thread.", registry=registry)
+        self._sizes = Histogram(
+            "recsys_ae_batch_lists", "Lists that were scored together.", buckets=(1, 2, 4, 8), registry=registry
+        )
+        self._waits = Histogram(
+            "recsys_ae_list_wait_seconds", "Time that a list waited for a thread.", buckets=SECONDS, registry=registry
+        )
+
+    def batch(self, size: int, waits: Sequence[float]) -> None:
+        """Count a batch, and the seconds that each of its lists waited."""
+        self._sizes.observe(size)
+        for seconds in waits:
+            self._waits.observe(seconds)
+
+
 class Metrics:
     """The figures of one application, in a registry of their own."""
 
@@ -52,36 +71,69 @@ class Metrics:
             "recsys_ae_requests_refused", "Requests refused before a route saw them.", ("reason",), registry=self.registry
         )
         self._lists = Counter(
-            "recsys_ae_lists", "Lists given, from a model or from popularity.", ("source",), registry=self.registry
+            "recsys_ae_lists",
+            "Lists given, from a model or from popularity, by version and by arm of the A/B test.",
+            ("source", "version", "arm"),
+            registry=self.registry,
         )
+        self._popularity = Summary(
+            "recsys_ae_list_popularity",
+            "Mean percentile of popularity of a list's items, from 0 to 1.",
+            ("version",),
+            registry=self.registry,
+        )
+        self.batches = BatchMetrics(self.registry)
         self.registry.register(_Served(app))
 
     def refused(self, reason: str) -> None:
         """Count a request that was not let in."""
         self._refused.labels(reason).inc()
 
-    def served(self, sources: list[str]) -> None:
+    def given(self, lists: Sequence["GivenList"]) -> None:
         """Count the lists of an answer."""
-        for source in sources:
-            self._lists.labels(source).inc()
+        for each in lists:
+            self._lists.labels(each.source, each.version, each.arm or "").inc()
+            if each.popularity is not None:
+                self._popularity.labels(each.version).observe(each.popularity)
+
+
+class GivenList(NamedTuple):
+    """A list that an answer holds: where it comes from, and how popular its items are."""
+
+    source: str
+    version: str
+    arm: str | None
+    popularity: float | None
 
 
 class _Served(Collector):
-    """The version that is served, and its age at this moment."""
+    """The versions that are served, and their age at this moment."""
 
     def __init__(self, app: FastAPI) -> None:
         self.app = app
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        info = GaugeMetricFamily("recsys_ae_model_info", "1 for the version that is served.", labels=("version", "model"))
+    def collect(self) -> Iterator[Metric]:
+        info = GaugeMetricFamily("recsys_ae_model_info", "1 for a version that is served.", labels=("version", "model"))
+        share = GaugeMetricFamily("recsys_ae_model_share", "Share of users and sessions of a version.", labels=("version",))
+        usual = GaugeMetricFamily(
+            "recsys_ae_usual_list_popularity",
+            "What recsys_ae_list_popularity is on average for the users a version was published with.",
+            labels=("version",),
+        )
         age = GaugeMetricFamily("recsys_ae_model_age_seconds", "Seconds since the version that is served was trained.")
-        engine = self.app.state.engine
-        if engine is not None:
-            info.add_metric((engine.version, engine.about["model"]), 1)
-            trained = datetime.fromisoformat(engine.about["created"])
+        live = self.app.state.live
+        now = live.now
+        for version, engine in now.engines.items():
+            info.add_metric((version, engine.about["model"]), 1)
+            share.add_metric((version,), now.test.shares[version] if now.test else 1)
+            if engine.usual_popularity is not None:
+                usual.add_metric((version,), engine.usual_popularity)
+        if now.main is not None:
+            trained = datetime.fromisoformat(now.main.about["created"])
             age.add_metric((), (datetime.now(UTC) - trained).total_seconds())
-        yield info
-        yield age
+        yield from (info, share, usual, age)
+        yield CounterMetricFamily("recsys_ae_swaps", "Times that other versions took over.", value=live.swaps)
+        yield CounterMetricFamily("recsys_ae_versions_refused", "Versions that could not be loaded.", value=live.refused)
 
 
 @router.get("/metrics", include_in_schema=False)
@@ -129,7 +181,8 @@ class Observed:
         route = getattr(scope.get("route"), "path", "-")
         state = scope.get("state", {})
         self.metrics.seconds.labels(method, route, status).observe(seconds)
-        self.metrics.served(state.get("sources", []))
+        lists: list[GivenList] = state.get("lists", [])
+        self.metrics.given(lists)
         if self.log is not None:
             key = state.get("key")
             self.log.info(
@@ -140,14 +193,14 @@ class Observed:
                 ms=round(1_000 * seconds, 3),
                 request_id=state.get("request_id"),
                 key=key.name if key else None,
-                model_version=state.get("model_version"),
+                model_version=lists[-1].version if lists else None,
+                arm=lists[-1].arm if lists else None,
             )
 
 
-def note_list(scope: Scope, source: str, version: str) -> None:
+def note_list(scope: Scope, given: GivenList) -> None:
     """Let the log and the figures know of a list that an answer holds."""
-    scope["state"].setdefault("sources", []).append(source)
-    scope["state"]["model_version"] = version
+    scope["state"].setdefault("lists", []).append(given)
 
 
 def access_logger() -> Any:

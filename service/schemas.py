@@ -146,8 +146,8 @@ class RecommendationRequest(Posted):
     diversity: float = Field(0.0, ge=0, le=1, description=DIVERSITY)
     calibration: float = Field(0.0, ge=0, le=1, description=CALIBRATION)
     explain: bool = Field(False, description=EXPLAIN)
-    user_id: PostedId | None = Field(None, description="The caller's own reference; does not change the answer.")
-    session_id: PostedId | None = Field(None, description="The caller's own reference; does not change the answer.")
+    user_id: PostedId | None = Field(None, description="Whose history it is: the arm of an A/B test goes by it, no more.")
+    session_id: PostedId | None = Field(None, description="The same for somebody without a user id.")
 
     _one_order = field_validator("calibration")(one_order)
 
@@ -245,8 +245,8 @@ class RecommendedItem(BaseModel):
     )
 
 
-class Recommendations(BaseModel):
-    """A list of recommended items, best first."""
+class FoundList(BaseModel):
+    """What a list says whoever asked for it, and when."""
 
     items: list[RecommendedItem]
     source: Literal["model", "popularity"] = Field(
@@ -256,6 +256,16 @@ class Recommendations(BaseModel):
         description="Items of the history, and of the candidates, that the model does not know, in order, once each."
     )
     model_version: str = Field(examples=["20261124T031500-mult_vae-1a2b3c4d"])
+
+
+class Recommendations(FoundList):
+    """A list of recommended items, best first."""
+
+    arm: str | None = Field(
+        None,
+        exclude_if=lambda arm: arm is None,
+        description="The version that the A/B test in progress has for this user or session; absent without a test or either.",
+    )
     request_id: str = Field(description="As in the header X-Request-ID.")
 
 
@@ -263,6 +273,14 @@ class BatchResults(BaseModel):
     """One result for each request, in their order: a list, or a problem where that request could not be answered."""
 
     results: list[Recommendations | Problem]
+
+
+class Arm(BaseModel):
+    """A version of an A/B test."""
+
+    version: str = Field(examples=["20261124T031500-mult_vae-1a2b3c4d"])
+    share: float = Field(description="Of users and sessions, from 0 to 1.", examples=[0.1])
+    served: bool = Field(description="False where it cannot be loaded: the main version answers for it.")
 
 
 class ModelInfo(BaseModel):
@@ -275,6 +293,7 @@ class ModelInfo(BaseModel):
     trained_at: str = Field(description="ISO 8601.", examples=["2026-11-24T03:15:00+00:00"])
     items: int = Field(description="Size of the catalogue.")
     users: int = Field(description="Stored users.")
+    arms: list[Arm] = Field(description="The A/B test in progress, oldest version first; empty without one.")
 
 
 class Live(BaseModel):

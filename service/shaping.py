@@ -23,6 +23,11 @@ class Shape(NamedTuple):
     calibration: float = 0.0
     explain: bool = False
 
+    @property
+    def takes_long(self) -> bool:
+        """Whether it takes much longer than the plain list."""
+        return self.explain or self.diversity > 0 or self.calibration > 0
+
     def candidates(self, k: int) -> int:
         """How many items a list of k is chosen from."""
         return candidates(k) if self.diversity or self.calibration else k

@@ -258,6 +258,13 @@ class Store:
         """The same of what is said of items."""
         return self.counter(ITEMS_COUNTER)
 
+    def stamp(self, user_id: str) -> tuple[int, int]:
+        """The counters of a user and of the items: a list made after it was read holds as long as it stays."""
+        wanted = sa.select(counters).where(counters.c.user_id.in_((user_id, ITEMS_COUNTER)))
+        with self._reading() as connection:
+            found = {row.user_id: row.counter for row in connection.execute(wanted)}
+        return found.get(user_id, 0), found.get(ITEMS_COUNTER, 0)
+
     # --- within a transaction ---------------------------------------------------------------------------------------------
 
     @staticmethod

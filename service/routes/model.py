@@ -2,16 +2,16 @@
 
 from fastapi import APIRouter, HTTPException, Request
 
-from service.routes.reading import Serving, problems, v1
-from service.schemas import Live, ModelInfo, Ready
+from service.routes.reading import ServedNow, Serving, problems, v1
+from service.schemas import Arm, Live, ModelInfo, Ready
 
 router = v1()
 health = APIRouter(prefix="/health", tags=["health"])
 
 
 @router.get("/model", tags=["model"], summary="The version that is served", responses=problems(422, 503))
-async def model(engine: Serving) -> ModelInfo:
-    """Version, model, data digest, metrics and time of training."""
+async def model(engine: Serving, served: ServedNow) -> ModelInfo:
+    """Version, model, data digest, metrics and time of training; with an A/B test in progress, of its main version."""
     about = engine.about
     return ModelInfo(
         version=engine.version,
@@ -21,6 +21,10 @@ async def model(engine: Serving) -> ModelInfo:
         trained_at=about["created"],
         items=about["items"],
         users=about["users"],
+        arms=[
+            Arm(version=version, share=share, served=version in served.engines)
+            for version, share in (served.test.shares if served.test else {}).items()
+        ],
     )
 
 

@@ -7,7 +7,9 @@ from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
+from service.batcher import Batcher
 from service.engine import Engine
+from service.live import Served
 from service.problems import invalid
 from service.schemas import Problem
 from service.settings import Settings
@@ -56,9 +58,16 @@ class JsonRoute(APIRoute):
         return handle
 
 
-async def _engine_if_any(request: Request) -> Engine | None:
-    engine: Engine | None = request.app.state.engine
-    return engine
+async def _served(request: Request) -> Served:
+    served: Served = request.app.state.live.now
+    return served
+
+
+ServedNow = Annotated[Served, Depends(_served)]
+
+
+async def _engine_if_any(served: ServedNow) -> Engine | None:
+    return served.main
 
 
 EngineIfAny = Annotated[Engine | None, Depends(_engine_if_any)]
@@ -83,6 +92,11 @@ async def _single_values(request: Request) -> None:
     for name in names:
         if names.count(name) > 1:
             raise invalid(("query", name), "Input should be given once")
+
+
+def batcher_of(request: Request) -> Batcher:
+    batcher: Batcher = request.app.state.batcher
+    return batcher
 
 
 def settings_of(request: Request) -> Settings:

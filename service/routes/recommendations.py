@@ -1,20 +1,25 @@
 """Recommendations: what is asked goes to the engine, what it finds becomes the answer."""
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, TypeAlias
 
-from fastapi import HTTPException, Path, Query, Request
+from fastapi import HTTPException, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 
 from recsys_ae.errors import UnknownIdError
+from service.cache import Cache, CachedList
 from service.engine import Engine, Filters, Found
-from service.observing import note_list
+from service.live import Served
+from service.observing import GivenList, note_list
 from service.problems import INVALID, described, invalid
-from service.routes.reading import Serving, problems, settings_of, v1
+from service.routes.reading import ServedNow, Serving, batcher_of, problems, settings_of, v1
 from service.schemas import (
     BatchRequest,
     BatchResults,
+    FoundList,
     Problem,
     RankRequest,
     RecommendationRequest,
@@ -26,33 +31,48 @@ from service.schemas import (
 )
 from service.settings import Settings
 from service.shaping import HistoryTooLongError, Shape
+from service.store import Store
 
 router = v1()
 Place: TypeAlias = tuple[int | str, ...]
+NEVER_CHANGES = (0, 0)  # the stamp of what is stored, where there is no store
 
 
 @router.get(
     "/users/{user_id:path}/recommendations",
     tags=["recommendations"],
     summary="Recommend to a stored user",
+    response_model=Recommendations,
     responses=problems(404, 422, 503),
 )
 async def recommend_to_user(
     request: Request,
     engine: Serving,
+    served: ServedNow,
     user_id: Annotated[str, Path(description="As in the log.", examples=["42"])],
     query: Annotated[UserQuery, Query()],
-) -> Recommendations:
+) -> Response:
     """The k best items for a user whose history was stored with the model; items of that history are left out."""
     _refuse_longer(query.k, ("query", "k"), settings_of(request))
-    filters = Filters(query.exclude, None, query.category, query.include_seen, _shape(query))
-    try:
-        found = await engine.run(engine.for_user, user_id, query.k, filters)
-    except HistoryTooLongError as error:
-        raise invalid(("query", "explain"), str(error)) from None
-    except UnknownIdError:
-        raise HTTPException(404, "no history of this user is stored; POST one to /v1/recommendations") from None
-    return _answer(request, engine, found)
+    user = engine.users.key(user_id)
+    own, arm = served.engine_for(user)
+    engine = own or engine
+    cache: Cache = request.app.state.cache
+    store: Store | None = request.app.state.store
+    key = (engine.version, user, request.scope["query_string"])
+    stamp = await store.run(store.stamp, user) if store is not None else NEVER_CHANGES
+    kept = cache.get(key, stamp)
+    if kept is None:
+        filters = Filters(query.exclude, None, query.category, query.include_seen, _shape(query))
+        try:
+            found = await batcher_of(request).ask(partial(engine.for_user, user_id, query.k, filters))
+        except HistoryTooLongError as error:
+            raise invalid(("query", "explain"), str(error)) from None
+        except UnknownIdError:
+            raise HTTPException(404, "no history of this user is stored; POST one to /v1/recommendations") from None
+        kept = _kept(engine, found)
+        cache.put(key, stamp, kept)
+    return _written(request, engine.version, arm, kept)
 
 
 @router.post(
@@ -61,13 +81,15 @@ async def recommend_to_user(
     summary="Recommend from a posted history",
     responses=problems(400, 413, 415, 422, 503),
 )
-async def recommend_from_history(request: Request, engine: Serving, body: RecommendationRequest) -> Recommendations:
+async def recommend_from_history(
+    request: Request, engine: Serving, served: ServedNow, body: RecommendationRequest
+) -> Recommendations:
     """The k best items for a history, of whoever it is: a user who appeared a second ago is served like any other.
 
     Unknown items are skipped and named in `unknown_items`. With no usable event of a known item the most popular items are
     returned (`source` is then popularity).
     """
-    return await _recommended(request, engine, body, ("body",))
+    return await _recommended(request, _served_to(engine, served, body), body, ("body",))
 
 
 @router.post(
@@ -76,7 +98,7 @@ async def recommend_from_history(request: Request, engine: Serving, body: Recomm
     summary="Recommend from several posted histories",
     responses=problems(400, 413, 415, 422, 503),
 )
-async def recommend_in_batch(request: Request, engine: Serving, body: BatchRequest) -> BatchResults:
+async def recommend_in_batch(request: Request, engine: Serving, served: ServedNow, body: BatchRequest) -> BatchResults:
     """What each request would be answered by itself, in their order; a problem takes the place of a list that cannot be had."""
     most = settings_of(request).largest_batch
     if len(body.requests) > most:
@@ -86,7 +108,7 @@ async def recommend_in_batch(request: Request, engine: Serving, body: BatchReque
         try:
             if isinstance(one, Refused):
                 raise RequestValidationError([e | {"loc": ("body", "requests", place, *e["loc"])} for e in one.errors])
-            return await _recommended(request, engine, one, ("body", "requests", place))
+            return await _recommended(request, _served_to(engine, served, one), one, ("body", "requests", place))
         except RequestValidationError as error:
             return described(422, INVALID, request.state.request_id, field_errors(error.errors()))
 
@@ -107,7 +129,8 @@ async def rank(request: Request, engine: Serving, body: RankRequest) -> Recommen
     settings = settings_of(request)
     _refuse_larger({"history": body.history}, settings.largest_history, ("body",))
     _refuse_larger({"items": body.items}, settings.largest_k, ("body",))
-    return _answer(request, engine, await engine.run(engine.ranked, body.history, body.items))
+    found = await batcher_of(request).ask(partial(engine.ranked, body.history, body.items))
+    return _answer(request, engine, None, found)
 
 
 @router.get(
@@ -125,23 +148,34 @@ async def similar(
     """The k items most like one item: the list of a history of that item alone."""
     _refuse_longer(query.k, ("query", "k"), settings_of(request))
     try:
-        found = await engine.run(engine.similar, item_id, query.k)
+        found = await batcher_of(request).ask(partial(engine.similar, item_id, query.k))
     except UnknownIdError:
         raise HTTPException(404, "this item is not in the catalogue") from None
-    return _answer(request, engine, found)
+    return _answer(request, engine, None, found)
 
 
-async def _recommended(request: Request, engine: Engine, one: RecommendationRequest, place: Place) -> Recommendations:
-    """The answer to one request that stands at `place`. Raises RequestValidationError."""
+def _served_to(main: Engine, served: Served, one: RecommendationRequest) -> tuple[Engine, str | None]:
+    """Who answers a request, and the arm that its user or else its session is in."""
+    user = main.users.key(one.user_id) if one.user_id is not None else one.session_id
+    engine, arm = served.engine_for(user)
+    return engine or main, arm
+
+
+async def _recommended(
+    request: Request, served: tuple[Engine, str | None], one: RecommendationRequest, place: Place
+) -> Recommendations:
+    """The answer to one request that stands at `place`, by an engine for an arm. Raises RequestValidationError."""
+    engine, arm = served
     settings = settings_of(request)
     _refuse_longer(one.k, (*place, "k"), settings)
     lists: dict[str, Sequence[Any]] = {"history": one.history, "exclude": one.exclude, "allow": one.allow or []}
     _refuse_larger(lists, settings.largest_history, place)
     filters = Filters(one.exclude, one.allow, one.categories, one.include_seen, _shape(one))
     try:
-        return _answer(request, engine, await engine.run(engine.for_history, one.history, one.k, filters))
+        found = await batcher_of(request).ask(partial(engine.for_history, one.history, one.k, filters))
     except HistoryTooLongError as error:
         raise invalid((*place, "explain"), str(error)) from None
+    return _answer(request, engine, arm, found)
 
 
 def _shape(asked: RecommendationRequest | UserQuery) -> Shape:
@@ -159,12 +193,28 @@ def _refuse_larger(lists: Mapping[str, Sequence[Any]], most: int, place: Place) 
             raise invalid((*place, name), f"List should have at most {most} items")
 
 
-def _answer(request: Request, engine: Engine, found: Found) -> Recommendations:
-    note_list(request.scope, found.source, engine.version)
-    return Recommendations(
-        items=found.items,
-        source=found.source,
-        unknown_items=list(found.unknown_items),
-        model_version=engine.version,
-        request_id=request.state.request_id,
-    )
+def _answer(request: Request, engine: Engine, arm: str | None, found: Found) -> Recommendations:
+    note_list(request.scope, GivenList(found.source, engine.version, arm, found.popularity))
+    return Recommendations(**_list(engine, found), arm=arm, request_id=request.state.request_id)
+
+
+def _list(engine: Engine, found: Found) -> dict[str, Any]:
+    return {
+        "items": found.items,
+        "source": found.source,
+        "unknown_items": list(found.unknown_items),
+        "model_version": engine.version,
+    }
+
+
+def _kept(engine: Engine, found: Found) -> CachedList:
+    """A list with the bytes that every answer with it begins with."""
+    body = FoundList(**_list(engine, found)).model_dump_json().encode()
+    return CachedList(body.removesuffix(b"}"), found.source, [item.item_id for item in found.items], found.popularity)
+
+
+def _written(request: Request, version: str, arm: str | None, kept: CachedList) -> Response:
+    """The answer with a list, as `Recommendations` would be written."""
+    note_list(request.scope, GivenList(kept.source, version, arm, kept.popularity))
+    own = {"request_id": request.state.request_id} if arm is None else {"arm": arm, "request_id": request.state.request_id}
+    return Response(kept.body + b"," + json.dumps(own).encode()[1:], media_type="application/json")

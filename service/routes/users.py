@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import HTTPException, Path, Query, Request
+from fastapi.concurrency import run_in_threadpool
 
 from recsys_ae.ids import Id
 from service.engine import Engine
@@ -61,7 +62,7 @@ async def interactions_of_user(
     events, following = (
         await store.run(store.page, _user_key(engine, user_id), query.after, query.limit) if store is not None else ([], None)
     )
-    published = await engine.run(_published, engine, user_id) if engine is not None and query.after == 0 else []
+    published = await run_in_threadpool(_published, engine, user_id) if engine is not None and query.after == 0 else []
     if not events and not published and query.after == 0:
         raise HTTPException(404, "nothing is stored of this user")
     return StoredInteractions(

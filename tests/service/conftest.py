@@ -1,5 +1,6 @@
 """Two small registries, one of integer and one of string ids, and a real server on a real socket for each."""
 
+import asyncio
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 
 from recsys_ae.artifact import Artifact
 from recsys_ae.histories import Histories
@@ -162,6 +164,33 @@ def string_api(strings: World) -> Iterator[httpx.Client]:
     """A client of the server of string ids."""
     with client_of(strings) as client:
         yield client
+
+
+def ask(app: FastAPI, method: str, path: str, **options: Any) -> httpx.Response:
+    """One request, without a socket."""
+
+    async def answer() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.request(method, path, **options)
+
+    return asyncio.run(answer())
+
+
+@dataclass(frozen=True)
+class InProcess:
+    """A client of an application in this process."""
+
+    app: FastAPI
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return ask(self.app, "GET", path, **options)
+
+    def post(self, path: str, **options: Any) -> httpx.Response:
+        return ask(self.app, "POST", path, **options)
+
+    def delete(self, path: str, **options: Any) -> httpx.Response:
+        return ask(self.app, "DELETE", path, **options)
 
 
 def post(client: httpx.Client, columns: list[int], world: World, **body: Any) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import pytest
 
 from service.app import create_app
 from service.settings import Settings
-from tests.service.conftest import Service, World, assert_problem, service
-from tests.service.test_app import HISTORY, ask
+from tests.service.conftest import Service, World, ask, assert_problem, service
+from tests.service.test_app import HISTORY
 
 
 def raw(url: str, *parts: bytes, wait: float = 0) -> bytes:
@@ -58,7 +58,7 @@ def test_a_client_that_asks_before_it_sends_is_refused_before(api: httpx.Client)
 def test_beyond_the_limit_requests_are_shed_at_once_and_probes_are_not(integers: World) -> None:
     app = create_app(Settings(registry=integers.path, largest_in_flight=2))
     release = threading.Event()
-    engine, real = app.state.engine, app.state.engine.for_history
+    engine, real = app.state.live.now.main, app.state.live.now.main.for_history
     engine.for_history = lambda *arguments: release.wait(20) and real(*arguments)
 
     async def walk() -> list[httpx.Response]:
@@ -82,7 +82,7 @@ def test_beyond_the_limit_requests_are_shed_at_once_and_probes_are_not(integers:
 def test_an_answer_that_takes_too_long_is_503(integers: World) -> None:
     app = create_app(Settings(registry=integers.path, request_seconds=0.1, threads=1))
     release = threading.Event()
-    app.state.engine.for_history = lambda *_: release.wait(20)
+    app.state.live.now.main.for_history = lambda *_: release.wait(20)
     answer = ask(app, "POST", "/v1/recommendations", json=HISTORY)
     release.set()
     assert "within 0.1 seconds" in assert_problem(answer, 503)["detail"]
@@ -94,10 +94,9 @@ def test_no_accepted_request_is_dropped_when_the_service_stops(integers: World, 
     """Clients go on, each over its connection and then over new ones, until they are told that it is closed."""
     with service(integers.path, drain_seconds="0.5") as started:
         faults: list[str] = []
-        counts: list[int] = []
+        counts = [0] * 8
 
-        def go_on() -> None:
-            count = 0
+        def go_on(place: int) -> None:
             with started.client() as client:
                 while True:
                     try:
@@ -105,17 +104,18 @@ def test_no_accepted_request_is_dropped_when_the_service_stops(integers: World, 
                     except httpx.HTTPError as error:
                         faults.append(repr(error))
                         return
-                    count += 1
+                    counts[place] += 1
                     if answer.status_code != 200:
                         faults.append(answer.text)
                     if answer.headers.get("connection") == "close":
                         break
-            counts.append(count)
 
-        threads = [threading.Thread(target=go_on) for _ in range(8)]
+        threads = [threading.Thread(target=go_on, args=(place,)) for place in range(8)]
         for thread in threads:
             thread.start()
-        time.sleep(0.3 + 0.1 * turn)
+        while min(counts) < 2 and not faults:
+            time.sleep(0.01)
+        time.sleep(0.1 * turn)
         started.process.send_signal(signal.SIGTERM)
         time.sleep(0.1)
         with started.client() as client:
@@ -124,7 +124,7 @@ def test_no_accepted_request_is_dropped_when_the_service_stops(integers: World, 
         for thread in threads:
             thread.join(20)
         assert started.process.wait(10) in (0, -signal.SIGTERM)
-    assert faults == [] and len(counts) == 8 and min(counts) > 1
+    assert faults == []
 
 
 def lines_of(started: Service) -> list[dict[str, object]]:
@@ -152,8 +152,8 @@ def test_the_log_and_the_figures_know_routes_and_no_ids(integers: World) -> None
     assert (first["request_id"], first["key"], first["model_version"]) == ("mine", None, integers.version)
     assert [line["status"] for line in lines[:4]] == [200, 404, 200, 404]
     assert not any("secret" in line.lower() for line in started.lines)
-    assert 'recsys_ae_lists_total{source="model"} 1.0' in figures
-    assert 'recsys_ae_lists_total{source="popularity"} 1.0' in figures
+    for source in ("model", "popularity"):
+        assert f'recsys_ae_lists_total{{arm="",source="{source}",version="{integers.version}"}} 1.0' in figures
     assert f'recsys_ae_model_info{{model="ease",version="{integers.version}"}} 1.0' in figures
     assert 'route="/v1/recommendations",status="200"} 1.0' in figures and "recsys_ae_model_age_seconds" in figures
 

@@ -1,36 +1,22 @@
 """The application in this process: an empty registry, limits, failures, the schema. The command: what it says and its codes."""
 
-import asyncio
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from pydantic import ValidationError
 
 from recsys_ae.errors import ArtifactError
 from service.app import create_app
 from service.settings import Settings
-from tests.service.conftest import World, assert_problem, running
+from tests.service.conftest import World, ask, assert_problem, running
 
 HISTORY = {"history": [{"item_id": 100}]}
-
-
-def ask(app: FastAPI, method: str, path: str, **options: Any) -> httpx.Response:
-    """One request, without a socket."""
-
-    async def answer() -> httpx.Response:
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.request(method, path, **options)
-
-    return asyncio.run(answer())
 
 
 def test_without_a_version_the_service_lives_but_is_not_ready(tmp_path: Path) -> None:
@@ -65,7 +51,7 @@ def test_a_failure_inside_is_a_problem_that_tells_nothing(integers: World, caplo
     def fail(*_: object) -> None:
         raise RuntimeError("the password is 1234")
 
-    app.state.engine.for_history = fail
+    app.state.live.now.main.for_history = fail
     answer = ask(app, "POST", "/v1/recommendations", json=HISTORY, headers={"X-Request-ID": "mine"})
     problem = assert_problem(answer, 500)
     assert "password" not in answer.text and problem["request_id"] == "mine"

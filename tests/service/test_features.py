@@ -16,8 +16,7 @@ from recsys_ae.ranking import rank_top_k
 from recsys_ae.reranking import candidates
 from service.app import create_app
 from service.settings import Settings
-from tests.service.conftest import N_ITEMS, World, assert_problem, post
-from tests.service.test_app import ask
+from tests.service.conftest import N_ITEMS, World, ask, assert_problem, post
 from tests.service.test_problems import BODIES
 
 COLUMNS = [0, 3, 15]

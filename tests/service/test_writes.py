@@ -17,8 +17,7 @@ from service.app import create_app
 from service.settings import Settings
 from service.store import NewEvent, Store
 from service.users import KnownUsers
-from tests.service.conftest import N_ITEMS, REFERENCE_TIME, World, assert_problem, client_of, post
-from tests.service.test_app import ask
+from tests.service.conftest import N_ITEMS, REFERENCE_TIME, World, ask, assert_problem, client_of, post
 
 Api = httpx.Client
 

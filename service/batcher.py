@@ -1,0 +1,157 @@
+"""Batcher: lists that are asked for at the same time are scored together, by a fixed number of threads off the event loop.
+
+Nobody waits for company: a thread that is free takes what is there. While all are busy the next batch fills by itself.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from recsys_ae.histories import Histories
+from recsys_ae.models.base import Recommender
+from service.observing import BatchMetrics
+
+log = logging.getLogger("service")
+
+T = TypeVar("T")
+
+ROWS = 8
+"""Every product has so many rows, empty ones where fewer histories are there, so that a history's scores are the same bits
+whoever was asked for beside it: how a sum of floats is rounded hangs on the shape of the product."""
+
+
+@dataclass(frozen=True)
+class Asked(Generic[T]):
+    """A history (1, I) to be scored by a model, and what to make of its scores (1, I), which are `finish`'s own.
+
+    `long`: finishing it takes much longer than a plain list; it comes last in its batch.
+    """
+
+    history: Histories
+    model: Recommender
+    finish: Callable[[Tensor], T]
+    long: bool = False
+
+
+@dataclass(eq=False)
+class _Task:
+    prepare: Callable[[], Asked[Any]]
+    future: "asyncio.Future[Any]"
+    since: float = field(default_factory=time.perf_counter)
+
+
+Outcome = tuple[_Task, Any, BaseException | None]
+
+
+class Batcher:
+    """Threads that answer, until closed."""
+
+    def __init__(self, threads: int, metrics: BatchMetrics) -> None:
+        self._tasks: deque[_Task] = deque()
+        self._condition = threading.Condition()
+        self._closed = False
+        self._metrics = metrics
+        metrics.waiting.set_function(lambda: len(self._tasks))
+        self._threads = [threading.Thread(target=self._work, name=f"batcher-{n}", daemon=True) for n in range(threads)]
+        for thread in self._threads:
+            thread.start()
+
+    async def ask(self, prepare: Callable[[], Asked[T]]) -> T:
+        """What is asked, which a thread finds out by `prepare`, scored with others. Raises what `prepare` and `finish` do."""
+        future = asyncio.get_running_loop().create_future()
+        with self._condition:
+            if self._closed:
+                raise RuntimeError("the batcher is closed")
+            self._tasks.append(_Task(prepare, future))
+            self._condition.notify()
+        return cast(T, await future)
+
+    def close(self) -> None:
+        """Answer what is asked and end the threads."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while tasks := self._next():
+            try:
+                self._answer(tasks)
+            except Exception as error:  # the thread must not end before the service
+                log.exception("a batch failed")
+                _deliver([(task, None, error) for task in tasks])
+            del tasks  # else the last batch's engine outlives its swap while the thread waits
+
+    def _next(self) -> list[_Task]:
+        """The next few that somebody still waits for; none once closed."""
+        with self._condition:
+            while True:
+                first = [self._tasks.popleft() for _ in range(min(ROWS, len(self._tasks)))]
+                tasks = [task for task in first if not task.future.cancelled()]  # whose time was not up before their turn
+                if tasks or (self._closed and not first):
+                    return tasks
+                if not first:
+                    self._condition.wait()
+
+    def _answer(self, tasks: list[_Task]) -> None:
+        began = time.perf_counter()
+        self._metrics.batch(len(tasks), [began - task.since for task in tasks])
+        outcomes: list[Outcome] = []
+        together: dict[Recommender, list[tuple[_Task, Asked[Any]]]] = {}
+        for task in tasks:
+            try:
+                asked = task.prepare()
+                together.setdefault(asked.model, []).append((task, asked))
+            except Exception as error:
+                outcomes.append((task, None, error))
+        late: list[tuple[_Task, Asked[Any], Tensor]] = []
+        for model, some in together.items():
+            try:
+                scores = model.score(Histories.stack([asked.history for _, asked in some], ROWS))
+            except Exception as error:
+                outcomes += [(task, None, error) for task, _ in some]
+                continue
+            rows = torch.split(scores, 1)
+            scored = [(task, asked, row) for (task, asked), row in zip(some, rows, strict=False)]
+            outcomes += [_finished(*each) for each in scored if not each[1].long]
+            late += [each for each in scored if each[1].long]
+        _deliver(outcomes)
+        for each in late:
+            _deliver([_finished(*each)])
+
+
+def _finished(task: _Task, asked: Asked[Any], scores: Tensor) -> Outcome:
+    try:
+        return task, asked.finish(scores), None
+    except Exception as error:
+        return task, None, error
+
+
+def _deliver(outcomes: Iterable[Outcome]) -> None:
+    """To whoever waits, on the event loop of each."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[Outcome]] = {}
+    for outcome in outcomes:
+        by_loop.setdefault(outcome[0].future.get_loop(), []).append(outcome)
+    for loop, some in by_loop.items():
+        with suppress(RuntimeError):  # a loop that is closed: nobody waits
+            loop.call_soon_threadsafe(_set, some)
+
+
+def _set(outcomes: list[Outcome]) -> None:
+    for task, value, error in outcomes:
+        if task.future.done():  # given up meanwhile
+            continue
+        if error is None:
+            task.future.set_result(value)
+        else:
+            task.future.set_exception(error)
