@@ -108,6 +108,6 @@ Serving = Annotated[Engine, Depends(_engine)]
 Storing = Annotated[Store, Depends(_stored)]
 
 
-def v1() -> APIRouter:
+def v1(route_class: type[JsonRoute] = JsonRoute) -> APIRouter:
     """A router below /v1 whose routes read bodies as JsonRequest does."""
-    return APIRouter(prefix="/v1", route_class=JsonRoute, dependencies=[Depends(_single_values)])
+    return APIRouter(prefix="/v1", route_class=route_class, dependencies=[Depends(_single_values)])

@@ -1,16 +1,14 @@
 """Recommendations: what is asked goes to the engine, what it finds becomes the answer."""
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, TypeAlias
 
-from fastapi import HTTPException, Path, Query, Request, Response
+from fastapi import HTTPException, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 
 from recsys_ae.errors import UnknownIdError
-from service.cache import Cache, CachedList
 from service.engine import Engine, Filters, Found
 from service.live import Served
 from service.observing import GivenList, note_list
@@ -19,7 +17,6 @@ from service.routes.reading import ServedNow, Serving, batcher_of, problems, set
 from service.schemas import (
     BatchRequest,
     BatchResults,
-    FoundList,
     Problem,
     RankRequest,
     RecommendationRequest,
@@ -31,48 +28,9 @@ from service.schemas import (
 )
 from service.settings import Settings
 from service.shaping import HistoryTooLongError, Shape
-from service.store import Store
 
 router = v1()
 Place: TypeAlias = tuple[int | str, ...]
-NEVER_CHANGES = (0, 0)  # the stamp of what is stored, where there is no store
-
-
-@router.get(
-    "/users/{user_id:path}/recommendations",
-    tags=["recommendations"],
-    summary="Recommend to a stored user",
-    response_model=Recommendations,
-    responses=problems(404, 422, 503),
-)
-async def recommend_to_user(
-    request: Request,
-    engine: Serving,
-    served: ServedNow,
-    user_id: Annotated[str, Path(description="As in the log.", examples=["42"])],
-    query: Annotated[UserQuery, Query()],
-) -> Response:
-    """The k best items for a user whose history was stored with the model; items of that history are left out."""
-    _refuse_longer(query.k, ("query", "k"), settings_of(request))
-    user = engine.users.key(user_id)
-    own, arm = served.engine_for(user)
-    engine = own or engine
-    cache: Cache = request.app.state.cache
-    store: Store | None = request.app.state.store
-    key = (engine.version, user, request.scope["query_string"])
-    stamp = await store.run(store.stamp, user) if store is not None else NEVER_CHANGES
-    kept = cache.get(key, stamp)
-    if kept is None:
-        filters = Filters(query.exclude, None, query.category, query.include_seen, _shape(query))
-        try:
-            found = await batcher_of(request).ask(partial(engine.for_user, user_id, query.k, filters))
-        except HistoryTooLongError as error:
-            raise invalid(("query", "explain"), str(error)) from None
-        except UnknownIdError:
-            raise HTTPException(404, "no history of this user is stored; POST one to /v1/recommendations") from None
-        kept = _kept(engine, found)
-        cache.put(key, stamp, kept)
-    return _written(request, engine.version, arm, kept)
 
 
 @router.post(
@@ -146,7 +104,7 @@ async def similar(
     query: Annotated[SimilarQuery, Query()],
 ) -> Recommendations:
     """The k items most like one item: the list of a history of that item alone."""
-    _refuse_longer(query.k, ("query", "k"), settings_of(request))
+    refuse_longer(query.k, ("query", "k"), settings_of(request))
     try:
         found = await batcher_of(request).ask(partial(engine.similar, item_id, query.k))
     except UnknownIdError:
@@ -167,10 +125,10 @@ async def _recommended(
     """The answer to one request that stands at `place`, by an engine for an arm. Raises RequestValidationError."""
     engine, arm = served
     settings = settings_of(request)
-    _refuse_longer(one.k, (*place, "k"), settings)
+    refuse_longer(one.k, (*place, "k"), settings)
     lists: dict[str, Sequence[Any]] = {"history": one.history, "exclude": one.exclude, "allow": one.allow or []}
     _refuse_larger(lists, settings.largest_history, place)
-    filters = Filters(one.exclude, one.allow, one.categories, one.include_seen, _shape(one))
+    filters = Filters(one.exclude, one.allow, one.categories, one.include_seen, shape_of(one))
     try:
         found = await batcher_of(request).ask(partial(engine.for_history, one.history, one.k, filters))
     except HistoryTooLongError as error:
@@ -178,11 +136,13 @@ async def _recommended(
     return _answer(request, engine, arm, found)
 
 
-def _shape(asked: RecommendationRequest | UserQuery) -> Shape:
+def shape_of(asked: RecommendationRequest | UserQuery) -> Shape:
+    """How a list is asked to be."""
     return Shape(asked.diversity, asked.calibration, asked.explain)
 
 
-def _refuse_longer(k: int, place: Place, settings: Settings) -> None:
+def refuse_longer(k: int, place: Place, settings: Settings) -> None:
+    """Raises the validation error, at its place, for a k beyond the limit."""
     if k > settings.largest_k:
         raise invalid(place, f"Input should be less than or equal to {settings.largest_k}")
 
@@ -195,26 +155,14 @@ def _refuse_larger(lists: Mapping[str, Sequence[Any]], most: int, place: Place) 
 
 def _answer(request: Request, engine: Engine, arm: str | None, found: Found) -> Recommendations:
     note_list(request.scope, GivenList(found.source, engine.version, arm, found.popularity))
-    return Recommendations(**_list(engine, found), arm=arm, request_id=request.state.request_id)
+    return Recommendations(**contents(engine, found), arm=arm, request_id=request.state.request_id)
 
 
-def _list(engine: Engine, found: Found) -> dict[str, Any]:
+def contents(engine: Engine, found: Found) -> dict[str, Any]:
+    """What an answer says of a list."""
     return {
         "items": found.items,
         "source": found.source,
         "unknown_items": list(found.unknown_items),
         "model_version": engine.version,
     }
-
-
-def _kept(engine: Engine, found: Found) -> CachedList:
-    """A list with the bytes that every answer with it begins with."""
-    body = FoundList(**_list(engine, found)).model_dump_json().encode()
-    return CachedList(body.removesuffix(b"}"), found.source, [item.item_id for item in found.items], found.popularity)
-
-
-def _written(request: Request, version: str, arm: str | None, kept: CachedList) -> Response:
-    """The answer with a list, as `Recommendations` would be written."""
-    note_list(request.scope, GivenList(kept.source, version, arm, kept.popularity))
-    own = {"request_id": request.state.request_id} if arm is None else {"arm": arm, "request_id": request.state.request_id}
-    return Response(kept.body + b"," + json.dumps(own).encode()[1:], media_type="application/json")
