@@ -1,22 +1,28 @@
 """What an operator sees: one JSON line for each request and figures for Prometheus; neither holds a user, an item or a key."""
 
 import logging
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+FIGURES = "PROMETHEUS_MULTIPROC_DIR"
+"""Where this stands in the environment, prometheus_client keeps all figures in files of that folder, for several processes."""
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -36,24 +42,26 @@ router = APIRouter()
 
 
 class Metrics:
-    """The figures of one application, in a registry of their own."""
+    """The figures of one application, in a registry of their own; of all workers where there are several."""
 
     def __init__(self, app: FastAPI) -> None:
         self.registry = CollectorRegistry()
+        folder = os.environ.get(FIGURES)
+        own = None if folder else self.registry
         self.seconds = Histogram(
             "recsys_ae_request_seconds",
             "Time from a request's headers to the end of its answer.",
             ("method", "route", "status"),
             buckets=SECONDS,
-            registry=self.registry,
+            registry=own,
         )
-        self.in_flight = Gauge("recsys_ae_requests_in_flight", "Requests worked on.", registry=self.registry)
+        self.in_flight = Gauge("recsys_ae_requests_in_flight", "Requests worked on.", multiprocess_mode="livesum", registry=own)
         self._refused = Counter(
-            "recsys_ae_requests_refused", "Requests refused before a route saw them.", ("reason",), registry=self.registry
+            "recsys_ae_requests_refused", "Requests refused before a route saw them.", ("reason",), registry=own
         )
-        self._lists = Counter(
-            "recsys_ae_lists", "Lists given, from a model or from popularity.", ("source",), registry=self.registry
-        )
+        self._lists = Counter("recsys_ae_lists", "Lists given, from a model or from popularity.", ("source",), registry=own)
+        if folder:
+            self.registry.register(_AllWorkers(folder))
         self.registry.register(_Served(app))
 
     def refused(self, reason: str) -> None:
@@ -64,6 +72,23 @@ class Metrics:
         """Count the lists of an answer."""
         for source in sources:
             self._lists.labels(source).inc()
+
+
+class _AllWorkers(Collector):
+    """The figures of all processes that share a folder, those included that have ended."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def collect(self) -> Iterable[Metric]:
+        return MultiProcessCollector.merge(list(self._files()))  # type: ignore[no-untyped-call]
+
+    def _files(self) -> Iterator[str]:
+        """Those with something in them: one is empty when it is made, for good where its worker was killed then."""
+        for file in self.folder.glob("*.db"):
+            with suppress(FileNotFoundError):  # the gauges of a worker that has just ended
+                if file.stat().st_size:
+                    yield str(file)
 
 
 class _Served(Collector):
