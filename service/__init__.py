@@ -15,7 +15,9 @@ client.py     the API from Python
 security.py   who may ask: API keys
 rates.py      how often
 admission.py  how much at once, how large, how long
-observing.py  the log of requests, the figures for Prometheus
+observing.py  the line in the log and the figures of each request
+figures.py    figures of several processes
+logs.py       JSON lines on stderr
 store.py      users' events and what is said of items, in SQL
 users.py      the history of somebody known by id
 catalogue.py  titles, categories and availability as of now

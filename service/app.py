@@ -23,7 +23,8 @@ from recsys_ae.products import limit_threads
 from service import problems
 from service.admission import Admission
 from service.engine import Engine
-from service.observing import Metrics, Observed, log_as_json
+from service.logs import log_as_json
+from service.observing import Metrics, Observed
 from service.rates import Limiter, Rates
 from service.routes import ROUTERS
 from service.security import Guard, Keys, describe_keys

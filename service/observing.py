@@ -1,28 +1,22 @@
 """What an operator sees: one JSON line for each request and figures for Prometheus; neither holds a user, an item or a key."""
 
-import logging
 import os
-import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
-import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.figures import FIGURES, AllWorkers
+from service.logs import access_logger
+
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-FIGURES = "PROMETHEUS_MULTIPROC_DIR"
-"""Where this stands in the environment, prometheus_client keeps all figures in files of that folder, for several processes."""
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -61,7 +55,7 @@ class Metrics:
         )
         self._lists = Counter("recsys_ae_lists", "Lists given, from a model or from popularity.", ("source",), registry=own)
         if folder:
-            self.registry.register(_AllWorkers(folder))
+            self.registry.register(AllWorkers(folder))
         self.registry.register(_Served(app))
 
     def refused(self, reason: str) -> None:
@@ -72,23 +66,6 @@ class Metrics:
         """Count the lists of an answer."""
         for source in sources:
             self._lists.labels(source).inc()
-
-
-class _AllWorkers(Collector):
-    """The figures of all processes that share a folder, those included that have ended."""
-
-    def __init__(self, folder: str) -> None:
-        self.folder = Path(folder)
-
-    def collect(self) -> Iterable[Metric]:
-        return MultiProcessCollector.merge(list(self._files()))  # type: ignore[no-untyped-call]
-
-    def _files(self) -> Iterator[str]:
-        """Those with something in them: one is empty when it is made, for good where its worker was killed then."""
-        for file in self.folder.glob("*.db"):
-            with suppress(FileNotFoundError):  # the gauges of a worker that has just ended
-                if file.stat().st_size:
-                    yield str(file)
 
 
 class _Served(Collector):
@@ -173,33 +150,3 @@ def note_list(scope: Scope, source: str, version: str) -> None:
     """Let the log and the figures know of a list that an answer holds."""
     scope["state"].setdefault("sources", []).append(source)
     scope["state"]["model_version"] = version
-
-
-def access_logger() -> Any:
-    """JSON lines on stderr."""
-    stamped = structlog.processors.TimeStamper(fmt="iso", utc=True)
-    return structlog.wrap_logger(
-        structlog.WriteLogger(sys.stderr),
-        processors=[stamped, structlog.processors.JSONRenderer()],
-        wrapper_class=structlog.BoundLogger,
-    )
-
-
-def log_as_json() -> None:
-    """Warnings and errors of all libraries as JSON lines on stderr."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[
-                structlog.stdlib.add_log_level,
-                structlog.stdlib.add_logger_name,
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-            ],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(),
-            ],
-        )
-    )
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])

@@ -25,7 +25,8 @@ from types import FrameType
 from prometheus_client.multiprocess import mark_process_dead
 
 from recsys_ae.errors import RecsysError
-from service.observing import FIGURES, log_as_json
+from service.figures import FIGURES
+from service.logs import log_as_json
 from service.settings import Settings
 
 log = logging.getLogger("service")
