@@ -73,6 +73,7 @@ class _Crew:
         self.settings, self.listener, self.listens, self.work = settings, listener, listens, work
         self.workers: list[_Worker] = []
         self.complete = False  # once all have listened
+        self.version = ""  # of the last that began
 
     def begin(self) -> None:
         """Start all."""

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,12 +15,14 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service import app
+from service.settings import Settings
 from tests.service.conftest import N_ITEMS, Service, World, service
 from tests.service.test_admission import stop_under_load
 from tests.service.test_app import command, damaged
 
 
-def until(holds: Callable[[], object], seconds: float = 20) -> None:
+def until(holds: Callable[[], object], seconds: float = 60) -> None:
     """Wait for it."""
     last = time.monotonic() + seconds
     while not holds():
@@ -95,7 +98,7 @@ def test_a_worker_that_dies_is_replaced_and_all_end_together(tmp_path: Path, tol
             started.process.stdin.close()
         else:
             started.process.send_signal(told)
-        assert started.process.wait(10) == 0
+        assert started.process.wait(20) == 0
         assert not any(map(alive, started.workers())) and started.figures() == []
         said = started.rest().splitlines()
         assert len(said) == 1 and f"worker {first[0]} ended with exit code -9; another takes its place" in said[0]
@@ -113,7 +116,7 @@ def test_a_worker_that_does_not_stop_is_killed(tmp_path: Path) -> None:
     with crew("deaf", tmp_path) as started:
         listens(started)
         started.process.terminate()
-        assert started.process.wait(10) == 0
+        assert started.process.wait(20) == 0
         assert started.rest().count("did not stop in time and is killed") == 2
         assert not any(map(alive, started.workers()))
 
@@ -143,7 +146,7 @@ def test_where_a_worker_cannot_begin_again_the_others_go_on_and_it_is_tried_unti
         time.sleep(0.5)
         assert alive(last)
         started.process.terminate()
-        assert started.process.wait(10) == 0
+        assert started.process.wait(20) == 0
         assert started.rest().count("could not begin: it is damaged") >= 1
 
 
@@ -221,3 +224,15 @@ def test_a_damaged_registry_is_one_line(integers: World, tmp_path: Path) -> None
     ended = command("--registry", str(registry), "--workers", "2", "--port", "0")
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
     assert ended.stderr.startswith("error: ") and "model.safetensors: is damaged" in ended.stderr
+
+
+def test_the_cores_are_divided_among_workers_and_their_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(app.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(app, "limit_threads", asked.append)
+    monkeypatch.setattr(app, "log_as_json", lambda: None)
+    monkeypatch.setattr(app._Server, "run", lambda *_, **__: None)
+    for workers, threads in ((1, 2), (2, 2), (4, 4)):
+        with socket.socket() as listener:
+            app.serve(Settings(registry=tmp_path, workers=workers, threads=threads), listener, asked.append)
+    assert asked == [4, 2, 1]
