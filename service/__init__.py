@@ -6,7 +6,7 @@ app.py        create_app(settings), serve(settings, listener, listens)
 workers.py    several processes that serve one socket
 listening.py  the socket, and what is said once it is served
 settings.py   what an operator may choose
-configuration.py  where settings come from: arguments, the environment, a file
+sources.py    where settings come from: arguments, the environment, a file
 schemas.py    what is posted and answered
 routes/       one function a route
 engine.py     the model and all numeric work, off the event loop

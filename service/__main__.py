@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 
 from recsys_ae.errors import RecsysError
-from service.configuration import load_settings
 from service.listening import announce, listening
 from service.settings import Settings
+from service.sources import load_settings
 from service.workers import supervise
 
 

@@ -1,4 +1,4 @@
-"""Settings of the service. They come from arguments, the environment and a file by `configuration.load_settings`."""
+"""Settings of the service. They come from arguments, the environment and a file by `sources.load_settings`."""
 
 import os
 from pathlib import Path

@@ -7,8 +7,8 @@ import pytest
 
 from pipelines.config import load_config
 from recsys_ae.errors import ConfigError
-from service.configuration import ELSEWHERE, load_settings, place, variable
 from service.settings import Settings
+from service.sources import ELSEWHERE, load_settings, place, variable
 from tests.service.test_app import command
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()

@@ -182,7 +182,7 @@ def two(integers: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[F
         patch.setenv("TMPDIR", str(folder))
         store = f"sqlite:///{folder}/events.db"
         with (
-            service(integers.path, "--workers", "2", store=store, access_log="false", drain_seconds="1") as started,
+            service(integers.path, "--workers", "2", store=store, access_log="false") as started,
             started.client(limits=httpx.Limits(max_keepalive_connections=0)) as client,
         ):
             yield Figures(started, folder, client)
@@ -214,7 +214,7 @@ def test_what_is_posted_is_in_the_next_answer_of_either_worker(two: Figures) -> 
 def test_the_workers_stop_together_and_drop_nothing(two: Figures) -> None:
     until(lambda: len(two.workers()) == 2)
     time.sleep(0.5)  # its gauge is there shortly before it listens
-    stop_under_load(two.service, 0.8)
+    stop_under_load(two.service, 0.2)
     assert two.service.process.returncode == 0 and list(two.folder.glob("recsys-ae-*")) == []
     assert not any("serving" in line for line in two.service.lines)  # the fixture has read the one line
 
