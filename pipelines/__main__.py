@@ -282,30 +282,22 @@ def recommend(
 @app.command()
 def serve(
     config: Annotated[
-        Path | None, typer.Argument(help="A run's TOML file, for its registry and store.", show_default=False)
+        Path | None, typer.Argument(help="A run's TOML file: [service], [registry], [store].", show_default=False)
     ] = None,
     registry: Annotated[Path | None, typer.Option(help="Folder of the registry.", show_default=False)] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
     keys: Annotated[Path | None, typer.Option(help="File of API keys; without, loopback only.", show_default=False)] = None,
     without_keys: Annotated[bool, typer.Option("--without-keys", help="Serve beyond loopback without keys.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that share the port.", show_default=False)] = None,
 ) -> None:
     """The API, in the foreground. Documentation of its routes is at /docs."""
-    environment = dict(os.environ)
-    if config is not None:
-        from pipelines.config import load_config
-
-        settings = load_config(config)
-        registry = registry or settings.registry.path
-        if settings.store.url is not None:  # not on the command line, which everybody on the machine may read
-            environment["RECSYS_AE__STORE__URL"] = settings.store.url.get_secret_value()
-    if registry is None:
-        raise ConfigError("expected --registry DIR, or the TOML file of a run")
-    command = [sys.executable, "-m", "service", "--registry", str(registry), "--host", host, "--port", str(port)]
-    command += ["--keys", str(keys)] if keys else []
+    command = [sys.executable, "-m", "service", "--host", host, "--port", str(port)]
+    for name, value in (("config", config), ("registry", registry), ("keys", keys), ("workers", workers)):
+        command += [f"--{name}", str(value)] if value is not None else []
     command += ["--without-keys"] if without_keys else []
     # The service knows nothing of the pipelines and they nothing of it. This process becomes it, so that signals reach it.
-    os.execve(sys.executable, command, environment)
+    os.execv(sys.executable, command)
 
 
 @app.command()

@@ -5,7 +5,6 @@ folder in which the command runs, as those on the command line do.
 """
 
 import datetime
-import tomllib
 import zoneinfo
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,6 +33,7 @@ from recsys_ae.models import MODELS, ModelConfig
 from recsys_ae.objects import check_options, check_url, redacted
 from recsys_ae.preprocessing import Preprocessing
 from recsys_ae.staging import Columns
+from recsys_ae.toml import read_toml
 from recsys_ae.training.run import Precision
 from recsys_ae.urls import check_encoded
 
@@ -486,6 +486,7 @@ class RunConfig(BaseSettings):
     notify: NotifySection = NotifySection()
     tracking: TrackingSection = TrackingSection()
     store: StoreSection = StoreSection()
+    service: dict[str, Any] = {}  # the API's own, which checks it when it starts
     storage: dict[str, dict[str, Any]] = {}
 
     @field_validator("storage")
@@ -534,16 +535,7 @@ class RunConfig(BaseSettings):
 
 def load_config(path: Path) -> RunConfig:
     """Read and validate. Raises ConfigError, which names file, section, key, what was found and what was expected."""
-    try:
-        with path.open("rb") as file:
-            content = tomllib.load(file)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: does not exist; expected a TOML file") from None
-    except IsADirectoryError:
-        raise ConfigError(f"{path}: is a folder; expected a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not valid TOML: {error}") from None
-    return make_config(content, str(path))
+    return make_config(read_toml(path), str(path))
 
 
 def make_config(content: Mapping[str, Any], origin: str = "configuration") -> RunConfig:

@@ -2,8 +2,11 @@
 
 python -m service --registry DIR --host 127.0.0.1 --port 8000
 
-app.py        create_app(settings), serve(settings, host, port)
+app.py        create_app(settings), serve(settings, listener, listens)
+workers.py    several processes that serve one socket
+listening.py  the socket, and what is said once it is served
 settings.py   what an operator may choose
+sources.py    where settings come from: arguments, the environment, a file
 schemas.py    what is posted and answered
 routes/       one function a route
 engine.py     the model and all numeric work, off the event loop
@@ -12,7 +15,9 @@ client.py     the API from Python
 security.py   who may ask: API keys
 rates.py      how often
 admission.py  how much at once, how large, how long
-observing.py  the log of requests, the figures for Prometheus
+observing.py  the line in the log and the figures of each request
+figures.py    figures of several processes
+logs.py       JSON lines on stderr
 store.py      users' events and what is said of items, in SQL
 users.py      the history of somebody known by id
 catalogue.py  titles, categories and availability as of now

@@ -3,30 +3,32 @@
 import argparse
 import os
 import signal
+import socket
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from recsys_ae.errors import RecsysError
-from service.app import serve
+from service.listening import announce, listening
 from service.settings import Settings
+from service.sources import load_settings
+from service.workers import supervise
 
 
 def main() -> int:
     """Parse the arguments and serve."""
     arguments = _parser().parse_args()
+    names = ("registry", "keys", "without_keys", "workers")
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     try:
-        if not arguments.registry.is_dir():
-            return _refused(f"{arguments.registry}: no such folder; expected a registry", 2)
+        settings = load_settings(arguments.config, given)
+        if not settings.registry.is_dir():
+            return _refused(f"{settings.registry}: no such folder; expected a registry", 2)
         if arguments.exit_with_stdin:
             threading.Thread(target=_stop_at_end_of_input, daemon=True).start()
-        given = {name: value for name in ("keys", "without_keys") if (value := getattr(arguments, name)) is not None}
-        serve(Settings(registry=arguments.registry, **given), arguments.host, arguments.port)
-    except ValidationError as error:
-        found = error.errors()[0]
-        return _refused(f"setting {'.'.join(map(str, found['loc']))}: {found['msg'].removeprefix('Value error, ')}", 2)
+        with listening(settings, arguments.host, arguments.port) as listener:
+            _serve(settings, listener)
     except OSError as error:
         return _refused(str(error), 2)
     except RecsysError as error:
@@ -34,13 +36,25 @@ def main() -> int:
     return 0
 
 
+def _serve(settings: Settings, listener: socket.socket) -> None:
+    listens = partial(announce, settings, listener)
+    if settings.workers > 1:
+        supervise(settings, listener, listens)
+    else:
+        from service.app import serve  # loads torch, which the supervisor of workers does without
+
+        serve(settings, listener, listens)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m service", description="Serve the current version of a registry over HTTP.")
-    parser.add_argument("--registry", type=Path, required=True, help="folder of the registry")
+    parser.add_argument("--config", type=Path, help="a run's TOML file, for its sections service, registry and store")
+    parser.add_argument("--registry", type=Path, help="folder of the registry")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default %(default)s)")
     parser.add_argument("--port", type=_port, default=8000, help="0 for any free one (default %(default)s)")
     parser.add_argument("--keys", type=Path, help="file of API keys; without it only this machine is served")
     parser.add_argument("--without-keys", action="store_true", default=None, help="serve other machines without keys")
+    parser.add_argument("--workers", type=int, help="processes that share the port (default 1)")
     parser.add_argument("--exit-with-stdin", action="store_true", help="stop when standard input closes")
     return parser
 

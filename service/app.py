@@ -1,16 +1,14 @@
-"""create_app(settings): the application. serve(settings, host, port): the same on a socket."""
+"""create_app(settings): the application. serve(settings, listener, listens): the same on a socket."""
 
 import asyncio
-import ipaddress
 import logging
 import math
 import os
 import re
 import socket
-import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -22,7 +20,6 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recsys_ae import __version__
-from recsys_ae.errors import ConfigError
 from recsys_ae.products import limit_threads
 from recsys_ae.registry import Registry
 from service import problems
@@ -31,7 +28,8 @@ from service.batcher import Batcher
 from service.cache import Cache
 from service.engine import Engine
 from service.live import Live
-from service.observing import Metrics, Observed, log_as_json
+from service.logs import log_as_json
+from service.observing import Metrics, Observed
 from service.rates import Limiter, Rates
 from service.recent import Recent
 from service.routes import ROUTERS
@@ -55,7 +53,10 @@ def create_app(settings: Settings) -> FastAPI:
     """
     store = Store.open(settings.store.get_secret_value()) if settings.store else None
     registry = Registry(settings.registry)
-    live = Live(registry, partial(Engine.load, registry, settings=settings, store=store, recent=Recent()))
+    metrics = Metrics()
+    live = Live(registry, partial(Engine.load, registry, settings=settings, store=store, recent=Recent()), metrics.life)
+    metrics.tell_of(live)
+    batcher = Batcher(settings.threads, metrics.batches)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -77,8 +78,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.live = live
     app.state.stopping = False
-    app.state.metrics = metrics = Metrics(app)
-    app.state.batcher = batcher = Batcher(settings.threads, metrics.batches)
+    app.state.metrics = metrics
+    app.state.batcher = batcher
     app.state.store = store
     app.state.cache = Cache(settings.cache_mib * 2**20)
     for router in ROUTERS:
@@ -153,66 +154,38 @@ class _RequestScope:
             await answer(scope, receive, send_with_id)
 
 
-def serve(settings: Settings, host: str, port: int) -> None:
-    """Serve until told to stop; says on stderr what and where once it listens. Port 0 is any free one.
+def serve(settings: Settings, listener: socket.socket, listens: Callable[[str], None]) -> None:
+    """Serve at a socket until told to stop; `listens` is called with what is served once that is so.
 
-    Raises OSError where the address cannot be had, ConfigError where it is open to other machines and no keys are asked for,
-    and what `create_app` raises.
+    Raises what `create_app` raises.
     """
     log_as_json()
-    # Threads of the engine times threads of torch within each: as many as there are cores.
-    limit_threads(max(1, (os.cpu_count() or 1) // settings.threads))
-    with _listening(host, port) as listener:
-        if settings.keys is None and not settings.without_keys and not _is_loopback(listener):
-            raise ConfigError(
-                f"--host {host} is open to other machines; expected --keys FILE, or --without-keys to serve anybody"
-            )
-        app = create_app(settings)
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=math.ceil(settings.stop_seconds),
-        )
-        server = _Server(config)
-        with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after it has stopped in good order
-            server.run(sockets=[listener])
-
-
-def _is_loopback(listener: socket.socket) -> bool:
-    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """A socket bound to the address, IPv4 or IPv6 as the host is."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except (OSError, UnicodeError) as error:  # the latter for a name that cannot be one of a host
-        raise OSError(f"cannot listen at {host}:{port}: {error}") from None
-    return listener
+    # Processes times threads of the engine times threads of torch within each: as many as there are cores.
+    limit_threads(max(1, (os.cpu_count() or 1) // (settings.workers * settings.threads)))
+    config = uvicorn.Config(
+        create_app(settings),
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=math.ceil(settings.stop_seconds),
+    )
+    with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after it has stopped in good order
+        _Server(config, listens).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
     """A server that says when it listens, and that goes on accepting for a while after it is told to stop."""
 
+    def __init__(self, config: uvicorn.Config, listens: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self.listens = listens
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         app: FastAPI = self.config.app  # type: ignore[assignment]
-        for listener in sockets or []:
-            host, port = listener.getsockname()[:2]
-            engine: Engine | None = app.state.live.now.main
-            version = engine.version if engine else "no version"
-            said = f"serving {version} at http://{f'[{host}]' if ':' in host else host}:{port}\n"
-            if app.state.settings.keys is None:
-                anybody = "this machine alone is served" if _is_loopback(listener) else "whoever reaches the port may all"
-                said += f"no API keys: {anybody}\n"
-            sys.stderr.write(said)
-            sys.stderr.flush()
+        engine: Engine | None = app.state.live.now.main
+        self.listens(engine.version if engine else "no version")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Ready turns 503 and every answer closes its connection, until those who balance load have seen it; then the rest."""

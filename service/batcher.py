@@ -60,7 +60,6 @@ class Batcher:
         self._condition = threading.Condition()
         self._closed = False
         self._metrics = metrics
-        metrics.waiting.set_function(lambda: len(self._tasks))
         self._threads = [threading.Thread(target=self._work, name=f"batcher-{n}", daemon=True) for n in range(threads)]
         for thread in self._threads:
             thread.start()
@@ -72,6 +71,7 @@ class Batcher:
             if self._closed:
                 raise RuntimeError("the batcher is closed")
             self._tasks.append(_Task(prepare, future))
+            self._metrics.waiting.inc()
             self._condition.notify()
         return cast(T, await future)
 
@@ -97,6 +97,7 @@ class Batcher:
         with self._condition:
             while True:
                 first = [self._tasks.popleft() for _ in range(min(ROWS, len(self._tasks)))]
+                self._metrics.waiting.dec(len(first))
                 tasks = [task for task in first if not task.future.cancelled()]  # whose time was not up before their turn
                 if tasks or (self._closed and not first):
                     return tasks

@@ -15,6 +15,7 @@ from recsys_ae.ids import Id
 from recsys_ae.registry import CURRENT, TRAFFIC, VERSION, Registry
 from recsys_ae.traffic import Traffic
 from service.engine import Engine
+from service.observing import LifeMetrics
 
 log = logging.getLogger("service")
 
@@ -44,13 +45,12 @@ class Served:
 class Live:
     """What is served of a registry. `now` changes between two requests, never within one."""
 
-    def __init__(self, registry: Registry, load: Load) -> None:
+    def __init__(self, registry: Registry, load: Load, metrics: LifeMetrics) -> None:
         """Load what is to be served now. Raises RegistryError or ArtifactError where it is damaged."""
         self.now = Served()
-        self.swaps = 0
-        self.refused = 0  # versions, each time they were tried
         self._registry = registry
         self._load = load
+        self._metrics = metrics
         self._faults: dict[str, str] = {}
         self._quiet = 0
         self._closed = threading.Event()
@@ -74,7 +74,7 @@ class Live:
         faults = self._renewed()
         self._note(faults)
         self._seen = pointers + self._marks(faults)[len(pointers) :]
-        self.swaps += self.now is not before
+        self._metrics.swaps.inc(self.now is not before)
 
     def _renewed(self) -> dict[str, str]:
         """Bring `now` up to date as far as that can be done; returns what cannot be served, and why."""
@@ -113,7 +113,7 @@ class Live:
             return self._load(version)
         except Exception as error:  # whatever a damaged or foreign file brings about: the old version stays
             faults[version] = str(error) or type(error).__name__
-            self.refused += 1
+            self._metrics.refused.inc()
             return None
 
     def _note(self, faults: dict[str, str]) -> None:

@@ -1,19 +1,23 @@
 """What an operator sees: one JSON line for each request and figures for Prometheus; neither holds a user, an item or a key."""
 
-import logging
-import sys
+import os
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.figures import FIGURES, AllWorkers
+from service.logs import access_logger
+
+if TYPE_CHECKING:
+    from service.live import Live
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -38,8 +42,10 @@ router = APIRouter()
 class BatchMetrics:
     """How requests share a model's products."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.waiting = Gauge("recsys_ae_lists_waiting", "Lists that wait for a thread.", registry=registry)
+    def __init__(self, registry: CollectorRegistry | None) -> None:
+        self.waiting = Gauge(
+            "recsys_ae_lists_waiting", "Lists that wait for a thread.", multiprocess_mode="livesum", registry=registry
+        )
         self._sizes = Histogram(
             "recsys_ae_batch_lists", "Lists that were scored together.", buckets=(1, 2, 4, 8), registry=registry
         )
@@ -54,36 +60,52 @@ class BatchMetrics:
             self._waits.observe(seconds)
 
 
-class Metrics:
-    """The figures of one application, in a registry of their own."""
+class LifeMetrics:
+    """How the versions that are served change."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, registry: CollectorRegistry | None) -> None:
+        self.swaps = Counter("recsys_ae_swaps", "Times that other versions took over.", registry=registry)
+        self.refused = Counter("recsys_ae_versions_refused", "Times that a version could not be loaded.", registry=registry)
+
+
+class Metrics:
+    """The figures of one application, in a registry of their own; of all workers where there are several."""
+
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        folder = os.environ.get(FIGURES)
+        own = None if folder else self.registry
         self.seconds = Histogram(
             "recsys_ae_request_seconds",
             "Time from a request's headers to the end of its answer.",
             ("method", "route", "status"),
             buckets=SECONDS,
-            registry=self.registry,
+            registry=own,
         )
-        self.in_flight = Gauge("recsys_ae_requests_in_flight", "Requests worked on.", registry=self.registry)
+        self.in_flight = Gauge("recsys_ae_requests_in_flight", "Requests worked on.", multiprocess_mode="livesum", registry=own)
         self._refused = Counter(
-            "recsys_ae_requests_refused", "Requests refused before a route saw them.", ("reason",), registry=self.registry
+            "recsys_ae_requests_refused", "Requests refused before a route saw them.", ("reason",), registry=own
         )
         self._lists = Counter(
             "recsys_ae_lists",
             "Lists given, from a model or from popularity, by version and by arm of the A/B test.",
             ("source", "version", "arm"),
-            registry=self.registry,
+            registry=own,
         )
         self._popularity = Summary(
             "recsys_ae_list_popularity",
             "Mean percentile of popularity of a list's items, from 0 to 1.",
             ("version",),
-            registry=self.registry,
+            registry=own,
         )
-        self.batches = BatchMetrics(self.registry)
-        self.registry.register(_Served(app))
+        self.batches = BatchMetrics(own)
+        self.life = LifeMetrics(own)
+        if folder:
+            self.registry.register(AllWorkers(folder))
+
+    def tell_of(self, live: "Live") -> None:
+        """Let the figures say what is served."""
+        self.registry.register(_Served(live))
 
     def refused(self, reason: str) -> None:
         """Count a request that was not let in."""
@@ -109,8 +131,8 @@ class GivenList(NamedTuple):
 class _Served(Collector):
     """The versions that are served, and their age at this moment."""
 
-    def __init__(self, app: FastAPI) -> None:
-        self.app = app
+    def __init__(self, live: "Live") -> None:
+        self.live = live
 
     def collect(self) -> Iterator[Metric]:
         info = GaugeMetricFamily("recsys_ae_model_info", "1 for a version that is served.", labels=("version", "model"))
@@ -121,8 +143,7 @@ class _Served(Collector):
             labels=("version",),
         )
         age = GaugeMetricFamily("recsys_ae_model_age_seconds", "Seconds since the version that is served was trained.")
-        live = self.app.state.live
-        now = live.now
+        now = self.live.now
         for version, engine in now.engines.items():
             info.add_metric((version, engine.about["model"]), 1)
             share.add_metric((version,), now.test.shares[version] if now.test else 1)
@@ -132,8 +153,6 @@ class _Served(Collector):
             trained = datetime.fromisoformat(now.main.about["created"])
             age.add_metric((), (datetime.now(UTC) - trained).total_seconds())
         yield from (info, share, usual, age)
-        yield CounterMetricFamily("recsys_ae_swaps", "Times that other versions took over.", value=live.swaps)
-        yield CounterMetricFamily("recsys_ae_versions_refused", "Versions that could not be loaded.", value=live.refused)
 
 
 @router.get("/metrics", include_in_schema=False)
@@ -201,33 +220,3 @@ class Observed:
 def note_list(scope: Scope, given: GivenList) -> None:
     """Let the log and the figures know of a list that an answer holds."""
     scope["state"].setdefault("lists", []).append(given)
-
-
-def access_logger() -> Any:
-    """JSON lines on stderr."""
-    stamped = structlog.processors.TimeStamper(fmt="iso", utc=True)
-    return structlog.wrap_logger(
-        structlog.WriteLogger(sys.stderr),
-        processors=[stamped, structlog.processors.JSONRenderer()],
-        wrapper_class=structlog.BoundLogger,
-    )
-
-
-def log_as_json() -> None:
-    """Warnings and errors of all libraries as JSON lines on stderr."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[
-                structlog.stdlib.add_log_level,
-                structlog.stdlib.add_logger_name,
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-            ],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(),
-            ],
-        )
-    )
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])

@@ -58,13 +58,18 @@ def test_a_failure_inside_is_a_problem_that_tells_nothing(integers: World, caplo
     assert "mine" in caplog.text and "password" in caplog.text
 
 
-def test_a_damaged_version_is_refused_at_the_start(integers: World, tmp_path: Path) -> None:
-    registry = tmp_path / "registry"
-    shutil.copytree(integers.path, registry)
-    tensors = registry / integers.version / "model.safetensors"
+def damaged(world: World, registry: Path) -> Path:
+    """A copy of a registry with one bit of its current version flipped."""
+    shutil.copytree(world.path, registry)
+    tensors = registry / world.version / "model.safetensors"
     content = bytearray(tensors.read_bytes())
     content[-1] ^= 1
     tensors.write_bytes(content)
+    return registry
+
+
+def test_a_damaged_version_is_refused_at_the_start(integers: World, tmp_path: Path) -> None:
+    registry = damaged(integers, tmp_path / "registry")
     with pytest.raises(ArtifactError, match=r"model\.safetensors: is damaged"):
         create_app(Settings(registry=registry))
 

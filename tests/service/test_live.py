@@ -139,7 +139,7 @@ def test_a_version_whose_scores_are_no_numbers_is_refused(life: Life) -> None:
     model.restore({name: torch.full_like(t, torch.nan) for name, t in life.world.artifact.model.tensors().items()})
     life.publish(model=model)
     life.live.look()
-    assert life.ask()["model_version"] == life.world.version and life.live.refused == 1
+    assert life.ask()["model_version"] == life.world.version and life.figure("recsys_ae_versions_refused_total") == 1
 
 
 def test_what_was_asked_lately_is_made_of_a_version_before_it_is_served(life: Life) -> None:

@@ -100,16 +100,16 @@ def test_feedback_is_trained_on_and_an_erased_user_is_forgotten(tmp_path: Path, 
         assert api.get("/v1/model").json()["version"] == third
 
 
-def test_serve_hands_the_store_on_without_showing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serve_hands_the_file_on_and_shows_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
     import sys
 
     from pipelines.__main__ import serve
 
     (tmp_path / "run.toml").write_text(CONFIG.replace("sqlite:///events.db", "postgresql://me:secret@here/x"))
-    asked: list[tuple[list[str], dict[str, str]]] = []
-    monkeypatch.setattr(os, "execve", lambda _, command, environment: asked.append((command, environment)))
-    serve(tmp_path / "run.toml", None, "127.0.0.1", 0)
-    ((command, environment),) = asked
-    assert command[0] == sys.executable and "secret" not in " ".join(command)
-    assert environment["RECSYS_AE__STORE__URL"] == "postgresql://me:secret@here/x"
+    asked: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda _, command: asked.append(command))
+    serve(tmp_path / "run.toml", None, "127.0.0.1", 0, workers=2)
+    ((python, *command),) = asked
+    assert python == sys.executable and "secret" not in " ".join(command)
+    assert command == f"-m service --host 127.0.0.1 --port 0 --config {tmp_path}/run.toml --workers 2".split()

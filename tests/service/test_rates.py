@@ -54,4 +54,5 @@ def test_a_wrong_limit_is_one_clear_line(integers: World, monkeypatch: pytest.Mo
     monkeypatch.setenv("RECSYS_AE__SERVICE__RATE_LIMIT", "often")
     ended = command("--registry", str(integers.path))
     assert ended.returncode == 2
-    assert ended.stderr == "error: setting rate_limit: expected a rate as `100/second` or `600/minute`\n"
+    expected = "error: RECSYS_AE__SERVICE__RATE_LIMIT: expected a rate as `100/second` or `600/minute`; found 'often'\n"
+    assert ended.stderr == expected
