@@ -13,7 +13,8 @@ security.py   who may ask: API keys
 rates.py      how often
 admission.py  how much at once, how large, how long
 observing.py  the log of requests, the figures for Prometheus
-store.py      users' events and what is said of items, in SQL
+store.py      users' events, the lists they were shown and what is said of items, in SQL
+impressions.py lists on their way to the store
 users.py      the history of somebody known by id
 catalogue.py  titles, categories and availability as of now
 problems.py   every error as an RFC 9457 problem document

@@ -11,7 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import Any
 
 import uvicorn
@@ -26,6 +26,7 @@ from recsys_ae.products import limit_threads
 from service import problems
 from service.admission import Admission
 from service.engine import Engine
+from service.impressions import Impressions
 from service.observing import Metrics, Observed, log_as_json
 from service.rates import Limiter, Rates
 from service.routes import ROUTERS
@@ -51,8 +52,9 @@ def create_app(settings: Settings) -> FastAPI:
     engine = Engine.load(settings, store)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with app.state.impressions or nullcontext():
+            yield
         if engine is not None:
             engine.close()
         if store is not None:
@@ -71,6 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.stopping = False
     app.state.metrics = Metrics(app)
     app.state.store = store
+    app.state.impressions = Impressions.of(settings, store, app.state.metrics)
     for router in ROUTERS:
         app.include_router(router)
     problems.install(app)

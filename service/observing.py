@@ -54,6 +54,9 @@ class Metrics:
         self._lists = Counter(
             "recsys_ae_lists", "Lists given, from a model or from popularity.", ("source",), registry=self.registry
         )
+        self.impressions_dropped = Counter(
+            "recsys_ae_impressions_dropped", "Lists shown that could not be logged.", registry=self.registry
+        )
         self.registry.register(_Served(app))
 
     def refused(self, reason: str) -> None:

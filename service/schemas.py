@@ -146,7 +146,9 @@ class RecommendationRequest(Posted):
     diversity: float = Field(0.0, ge=0, le=1, description=DIVERSITY)
     calibration: float = Field(0.0, ge=0, le=1, description=CALIBRATION)
     explain: bool = Field(False, description=EXPLAIN)
-    user_id: PostedId | None = Field(None, description="The caller's own reference; does not change the answer.")
+    user_id: PostedId | None = Field(
+        None, description="Whose list it is, as in the log; does not change the answer. A store logs the list under it."
+    )
     session_id: PostedId | None = Field(None, description="The caller's own reference; does not change the answer.")
 
     _one_order = field_validator("calibration")(one_order)

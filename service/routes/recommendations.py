@@ -8,7 +8,9 @@ from fastapi import HTTPException, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 
 from recsys_ae.errors import UnknownIdError
+from recsys_ae.ids import Id
 from service.engine import Engine, Filters, Found
+from service.impressions import note_shown
 from service.observing import note_list
 from service.problems import INVALID, described, invalid
 from service.routes.reading import Serving, problems, settings_of, v1
@@ -52,7 +54,7 @@ async def recommend_to_user(
         raise invalid(("query", "explain"), str(error)) from None
     except UnknownIdError:
         raise HTTPException(404, "no history of this user is stored; POST one to /v1/recommendations") from None
-    return _answer(request, engine, found)
+    return _shown(request, engine, found, user_id)
 
 
 @router.post(
@@ -86,7 +88,7 @@ async def recommend_in_batch(request: Request, engine: Serving, body: BatchReque
         try:
             if isinstance(one, Refused):
                 raise RequestValidationError([e | {"loc": ("body", "requests", place, *e["loc"])} for e in one.errors])
-            return await _recommended(request, engine, one, ("body", "requests", place))
+            return await _recommended(request, engine, one, ("body", "requests", place), place)
         except RequestValidationError as error:
             return described(422, INVALID, request.state.request_id, field_errors(error.errors()))
 
@@ -131,17 +133,20 @@ async def similar(
     return _answer(request, engine, found)
 
 
-async def _recommended(request: Request, engine: Engine, one: RecommendationRequest, place: Place) -> Recommendations:
-    """The answer to one request that stands at `place`. Raises RequestValidationError."""
+async def _recommended(
+    request: Request, engine: Engine, one: RecommendationRequest, place: Place, number: int = 0
+) -> Recommendations:
+    """The answer to one request that stands at `place`, the number-th of several. Raises RequestValidationError."""
     settings = settings_of(request)
     _refuse_longer(one.k, (*place, "k"), settings)
     lists: dict[str, Sequence[Any]] = {"history": one.history, "exclude": one.exclude, "allow": one.allow or []}
     _refuse_larger(lists, settings.largest_history, place)
     filters = Filters(one.exclude, one.allow, one.categories, one.include_seen, _shape(one))
     try:
-        return _answer(request, engine, await engine.run(engine.for_history, one.history, one.k, filters))
+        found = await engine.run(engine.for_history, one.history, one.k, filters)
     except HistoryTooLongError as error:
         raise invalid((*place, "explain"), str(error)) from None
+    return _shown(request, engine, found, one.user_id, number)
 
 
 def _shape(asked: RecommendationRequest | UserQuery) -> Shape:
@@ -157,6 +162,12 @@ def _refuse_larger(lists: Mapping[str, Sequence[Any]], most: int, place: Place) 
     for name, values in lists.items():
         if len(values) > most:
             raise invalid((*place, name), f"List should have at most {most} items")
+
+
+def _shown(request: Request, engine: Engine, found: Found, user_id: Id | None, place: int = 0) -> Recommendations:
+    """The answer with a list that somebody is shown, which is logged: at `place` of its batch."""
+    note_shown(request, None if user_id is None else engine.users.key(user_id), place, found, engine.version)
+    return _answer(request, engine, found)
 
 
 def _answer(request: Request, engine: Engine, found: Found) -> Recommendations:

@@ -179,7 +179,7 @@ def test_tables_of_a_later_release_are_refused(url: str) -> None:
     with engine.begin() as connection:
         connection.execute(sa.text("update recsys_schema set version = 99"))
     engine.dispose()
-    with pytest.raises(StoreError, match="version 99; this release knows 1"):
+    with pytest.raises(StoreError, match="version 99; this release knows 2"):
         Store.open(url)
 
 
