@@ -54,7 +54,7 @@ NOBODY = Products()
 def ratio(hits: NDArray[Any], counts: NDArray[Any], level: float = 0.95) -> Ratio:
     """`ratio_of_sums` of hits (U,) among counts (U,), a user each. Raises DataError without anything counted."""
     h, c = np.asarray(hits, np.float64)[counts > 0], np.asarray(counts, np.float64)[counts > 0]
-    return ratio_of_sums(Sums(len(c), h.sum(), c.sum(), h @ h, h @ c, c @ c), level)
+    return ratio_of_sums(Sums(len(c), float(h.sum()), float(c.sum()), float(h @ h), float(h @ c), float(c @ c)), level)
 
 
 def ratio_of_sums(sums: Sums, level: float = 0.95) -> Ratio:
