@@ -3,9 +3,12 @@
 import asyncio
 import json
 import logging
+import multiprocessing
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,6 +69,20 @@ def test_an_erasure_takes_the_lists_and_those_that_come_late(store: Store) -> No
     assert users(store)[-1] == "u"
 
 
+def test_no_list_of_before_outlives_an_erasure_that_writers_race(store: Store) -> None:
+    """Whoever comes first: once the erasure has come back, none is there, and none appears."""
+    with ThreadPoolExecutor(4) as pool:
+        for n in range(10):
+            user = f"u{n}"
+            writing = [pool.submit(store.add_shown, [shown(i, user), shown(i, "other")]) for i in range(6)]
+            pool.submit(store.erase, user).result()
+            assert user not in users(store)
+            for each in writing:
+                each.result()
+            assert user not in users(store)
+    assert users(store) == ["other"] * 60
+
+
 def test_old_lists_are_dropped_a_few_at_a_time(store: Store) -> None:
     store.add_shown([shown(n, shown_at=n) for n in range(10)])
     assert [store.drop_shown(7, 4) for _ in range(3)] == [4, 3, 0]
@@ -83,8 +100,6 @@ def version_1(url: str) -> None:
 
 
 def test_a_store_of_version_1_is_brought_up_by_several_at_once(url: str) -> None:
-    import multiprocessing
-
     version_1(url)
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         assert sum(pool.starmap(opened, [(url, n) for n in (1, 2)])) == 2 * 20 + 20
@@ -193,8 +208,6 @@ def test_a_stop_writes_what_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_stop_does_not_wait_for_a_store_that_hangs(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    import threading
-
     monkeypatch.setattr("service.impressions.STOP_SECONDS", 0.1)
     broken, release = Broken(), threading.Event()
     monkeypatch.setattr(broken, "add_shown", lambda _: release.wait(20))
