@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import duckdb
 
@@ -16,8 +16,10 @@ from pipelines.config import RunConfig
 from recsys_ae import sql
 from recsys_ae.errors import ConfigError, LogError
 from recsys_ae.scratch import scratch_folder
-from recsys_ae.shares import Products, Ratio, Sums, ratio_difference, ratio_of_sums
+from recsys_ae.shares import NOBODY, Products, Ratio, Sums, ratio_difference, ratio_of_sums
 from recsys_ae.sources import connection, literal
+
+Key: TypeAlias = tuple[str, str, str]
 
 LEAST_SCHEMA = 2  # of the store, whose lists are logged from there on
 GROUPS = {"all": "'all'", "versions": "model_version", "arms": "arm", "sources": "source"}
@@ -133,7 +135,7 @@ def _count(con: duckdb.DuckDBPyConnection, asked: Asked, folder: Path) -> None:
     """)
 
 
-def _sums(con: duckdb.DuckDBPyConnection) -> dict[tuple[str, str, str], Sums]:
+def _sums(con: duckdb.DuckDBPyConnection) -> dict[Key, Sums]:
     """By group, name and measure; leaves the table `by_user` with hits h and counts c of each."""
     parts = [
         f"""select '{group}' as kind, {name} as name, '{measure}' as measure, cluster,
@@ -161,7 +163,7 @@ def _sums(con: duckdb.DuckDBPyConnection) -> dict[tuple[str, str, str], Sums]:
     return {(group, name, measure): Sums(*rest) for group, name, measure, *rest in rows}
 
 
-def _products(con: duckdb.DuckDBPyConnection) -> dict[tuple[str, str, str], Products]:
+def _products(con: duckdb.DuckDBPyConnection) -> dict[Key, Products]:
     """By measure and two arms, over the users who are in both."""
     rows = con.execute("""
         select measure, a.name, b.name, sum(a.h * b.h), sum(a.h * b.c), sum(a.c * b.h), sum(a.c * b.c)
@@ -171,9 +173,7 @@ def _products(con: duckdb.DuckDBPyConnection) -> dict[tuple[str, str, str], Prod
     return {(measure, a, b): Products(*rest) for measure, a, b, *rest in rows}
 
 
-def _document(
-    asked: Asked, sums: dict[tuple[str, str, str], Sums], products: dict[tuple[str, str, str], Products]
-) -> dict[str, Any]:
+def _document(asked: Asked, sums: dict[Key, Sums], products: dict[Key, Products]) -> dict[str, Any]:
     """What --json prints."""
     groups: dict[str, dict[str, Any]] = {group: {} for group in (*GROUPS, "positions")}
     for (group, name, measure), found in sums.items():
@@ -196,15 +196,13 @@ def _rate(found: Ratio) -> dict[str, Any]:
     return {"mean": found.mean, "se": found.se, "ci95": found.interval}
 
 
-def _differences(
-    sums: dict[tuple[str, str, str], Sums], products: dict[tuple[str, str, str], Products], arms: Sequence[str]
-) -> Iterator[dict[str, Any]]:
+def _differences(sums: dict[Key, Sums], products: dict[Key, Products], arms: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Of every two arms, the later less the earlier in order of their names."""
     for place, b in enumerate(arms):
         for a in arms[place + 1 :]:
             entry: dict[str, Any] = {"arm": a, "less": b}
             for measure in MEASURES:
-                both = products.get((measure, a, b), Products())
+                both = products.get((measure, a, b), NOBODY)
                 found = ratio_difference(sums["arms", a, measure], sums["arms", b, measure], both)
                 entry[measure] = {"mean": found.mean, "ci95": found.interval}
             yield entry

@@ -49,6 +49,7 @@ class Products(NamedTuple):
 
 
 NOBODY = Products()
+"""Of two sides that have no user in common."""
 
 
 def ratio(hits: NDArray[Any], counts: NDArray[Any], level: float = 0.95) -> Ratio:

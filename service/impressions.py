@@ -71,12 +71,11 @@ class Impressions:
             self._dropped(1)
 
     def write(self) -> None:
-        """Write what waits, and remove what is too old."""
+        """Write what waits, up to a failure, and remove what is too old."""
         trouble = None
-        while batch := self._next():
-            failure = self._failure(partial(self._store.add_shown, batch))
-            if failure is not None:
-                trouble = failure
+        while trouble is None and (batch := self._next()):
+            trouble = self._failure(partial(self._store.add_shown, batch))
+            if trouble is not None:
                 self._dropped(len(batch))
         if trouble is None and time.monotonic() >= self._next_look:
             trouble = self._failure(self._drop_old)
@@ -88,7 +87,8 @@ class Impressions:
     def _work(self) -> None:
         while not self._stopping.wait(EVERY_SECONDS):
             self.write()
-        self.write()
+        while not self._waiting.empty():
+            self.write()
 
     def _next(self) -> list[Shown]:
         """What waits, as much as goes into one transaction; this thread alone takes from the queue."""
