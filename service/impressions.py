@@ -4,7 +4,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -12,7 +12,7 @@ from typing import Self
 from fastapi import Request
 
 from recsys_ae.errors import StoreError
-from service.engine import Found
+from recsys_ae.ids import Id
 from service.observing import Metrics
 from service.schemas_store import is_storable
 from service.settings import Settings
@@ -115,15 +115,21 @@ class Impressions:
         self._in_trouble = trouble is not None
 
 
-def note_shown(request: Request, user: str | None, place: int, found: Found, version: str, arm: str | None = None) -> None:
+def note_shown(
+    request: Request,
+    user: str | None,
+    place: int,
+    source: str,
+    items: Sequence[Id],
+    version: str,
+    arm: str | None = None,
+) -> None:
     """Log a list that an answer holds, where lists are logged; an empty one shows nothing.
 
     user: as the store has it; None where nobody says, or says what no database keeps. place: in its batch, from 0.
     """
     impressions: Impressions | None = request.app.state.impressions
-    if impressions is None or not found.items:
+    if impressions is None or not items:
         return
     known = user if user is not None and is_storable(user) else None
-    items = tuple(item.item_id for item in found.items)
-    shown = Shown(request.state.request_id, place, known, version, arm, found.source, items, int(time.time()))
-    impressions.take(shown)
+    impressions.take(Shown(request.state.request_id, place, known, version, arm, source, items, int(time.time())))

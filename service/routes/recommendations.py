@@ -166,7 +166,8 @@ def _refuse_larger(lists: Mapping[str, Sequence[Any]], most: int, place: Place) 
 
 def _shown(request: Request, engine: Engine, found: Found, user_id: Id | None, place: int = 0) -> Recommendations:
     """The answer with a list that somebody is shown, which is logged: at `place` of its batch."""
-    note_shown(request, None if user_id is None else engine.users.key(user_id), place, found, engine.version)
+    user = None if user_id is None else engine.users.key(user_id)
+    note_shown(request, user, place, found.source, [item.item_id for item in found.items], engine.version)
     return _answer(request, engine, found)
 
 
