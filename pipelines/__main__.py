@@ -301,6 +301,38 @@ def serve(
 
 
 @app.command()
+def clicks(
+    config: ConfigPath,
+    since: Annotated[str | None, typer.Option(help="Lists shown from this date or time on, UTC.", metavar="DATE")] = None,
+    until: Annotated[str | None, typer.Option(help="Lists shown before this date or time, UTC.", metavar="DATE")] = None,
+    within: Annotated[float, typer.Option(help="Hours from a list to a click.", metavar="HOURS")] = 24.0,
+    event_types: Annotated[
+        list[str] | None, typer.Option("--event-type", help="An event that counts as a click; all do without. May be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Click-through of the lists that the API has shown, by version, arm and position, with 95 % intervals.
+
+    Named for what it counts: events that name the list they came of. The store is that of the configuration or of
+    RECSYS_AE__STORE__URL, and no option, since everybody on the machine may read a command line.
+    """
+    from pipelines.clicks import Asked, moment
+    from pipelines.clicks import clicks as run
+    from pipelines.config import load_config
+    from pipelines.tables import clicks_tables
+
+    asked = Asked(moment("--since", since), moment("--until", until), within, tuple(event_types or ()))
+    document = run(load_config(config), asked)
+    if as_json:
+        print_json(document)
+    elif document["all"] is None:
+        plain(out, "no lists were shown in that time, or none are logged yet")
+    else:
+        for table in clicks_tables(document):
+            out.print(table)
+
+
+@app.command()
 def models(as_json: AsJson = False) -> None:
     """The models there are, with their settings and defaults."""
     from recsys_ae.models import MODELS

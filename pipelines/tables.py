@@ -173,6 +173,52 @@ def evaluation_table(document: dict[str, Any], metric: str) -> Table:
     return table
 
 
+MOST_POSITIONS = 20
+"""Places of a list in its table; all are in the JSON."""
+
+
+def clicks_tables(document: dict[str, Any]) -> Iterator[Table]:
+    """Click-through of all, by version, arm and source; between arms; by position."""
+    every = document["all"]
+    title = f"{every['lists']['shown']:,} lists shown to {every['users']:,} users, clicks within {document['within_hours']:g} h"
+    table = Table(title=title, title_justify="left")
+    table.add_column("", no_wrap=True)
+    for name in ("lists", "with a click", "items", "clicked"):
+        table.add_column(name, justify="right")
+    table.add_row("all", *_shares(every), style="bold")
+    for group, word in (("versions", "version"), ("arms", "arm"), ("sources", "source")):
+        for name, entry in document[group].items():
+            table.add_row(Text(f"{word} {name}"), *_shares(entry))
+    yield table
+    if document["differences"]:
+        table = Table(title="Difference of arms, percentage points", title_justify="left")
+        for name in ("", "lists with a click", "items clicked"):
+            table.add_column(name, justify="right" if name else "left")
+        for entry in document["differences"]:
+            cells = (_percent(entry[measure], "+.2f", "") for measure in ("lists", "items"))
+            table.add_row(Text(f"{entry['arm']} less {entry['less']}"), *cells)
+        yield table
+    positions = list(document["positions"].items())
+    more = f"and {len(positions) - MOST_POSITIONS} more with --json" if len(positions) > MOST_POSITIONS else None
+    table = Table(title="By position", caption=more, title_justify="left", caption_justify="left")
+    for name in ("position", "shown", "clicked"):
+        table.add_column(name, justify="right")
+    for name, entry in positions[:MOST_POSITIONS]:
+        table.add_row(name, f"{entry['shown']:,}", _percent(entry))
+    yield table
+
+
+def _shares(entry: dict[str, Any]) -> list[str]:
+    both = (entry["lists"], entry["items"])
+    return [cell for each in both for cell in (f"{each['shown']:,}", _percent(each))]
+
+
+def _percent(share: dict[str, Any], form: str = ".2f", unit: str = " %") -> str:
+    """With its interval, where it has one."""
+    said = f"{100 * share['mean']:{form}}{unit}"
+    return said if share["ci95"] is None else said + " ({} to {})".format(*(f"{100 * end:{form}}" for end in share["ci95"]))
+
+
 def night_summary(record: NightRecord) -> str:
     """What a night came to, in plain lines, as cron mails them; what the run did not come to is left out."""
     when = moment(record.started) + ("" if record.ended is None else f" to {moment(record.ended)}")

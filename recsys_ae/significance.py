@@ -8,7 +8,7 @@ time, and meet the differences in one product, so that memory beyond the input i
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,15 +32,6 @@ class Paired(NamedTuple):
     interval: Floats
     p: Floats
     users: NDArray[np.int64]
-
-
-class Ratio(NamedTuple):
-    """A share with its standard error, interval and number of users, in the order of a Score; None for a single user."""
-
-    mean: float
-    se: float | None
-    interval: tuple[float, float] | None
-    users: int
 
 
 class _Moments(NamedTuple):
@@ -180,34 +171,6 @@ def holm(p: NDArray[np.floating]) -> Floats:
     steps = p[order] * np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return adjusted
-
-
-def ratio(hits: NDArray[Any], counts: NDArray[Any], level: float = 0.95) -> Ratio:
-    """Share of all counted things that are hits, sum hits / sum counts, of hits (U,) among counts (U,): users are clusters.
-
-    The standard error is that of the ratio estimator (Cochran 1977, chapter 6), from hits - share * counts by user. The
-    interval is Wilson's with the effective number of things, share (1 - share) / se^2 (Korn & Graubard 1998), at most their
-    number, and Student's t of users - 1: shares are near 0, where the share ± 2 se covers far less than it says. Where nothing
-    or everything was hit, each user counts as one thing.
-
-    Raises DataError without anything counted.
-    """
-    hits, counts = np.asarray(hits, np.float64)[counts > 0], np.asarray(counts, np.float64)[counts > 0]
-    users, total = len(counts), float(counts.sum())
-    if not users:
-        raise DataError("nothing counted for any user; expected a count above 0")
-    share = float(hits.sum() / total)
-    if users < 2:
-        return Ratio(share, None, None, users)
-    residuals = hits - share * counts
-    se = float(np.sqrt(users / (users - 1) * (residuals @ residuals)) / total)
-    inside = 0 < share < 1 and se > 0
-    effective = min(share * (1 - share) / se**2, total) if inside else float(users)
-    z2 = float(stdtrit(users - 1, (1 + level) / 2)) ** 2 / effective
-    centre = share + z2 / 2
-    half = float(np.sqrt(z2 * (share * (1 - share) + z2 / 4)))
-    low, high = (centre - half) / (1 + z2), (centre + half) / (1 + z2)
-    return Ratio(share, se, (max(low, 0.0), min(high, 1.0)), users)
 
 
 def _columns(differences: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -18,7 +18,8 @@ admission.py  how much at once, how large, how long
 observing.py  the line in the log and the figures of each request
 figures.py    figures of several processes
 logs.py       JSON lines on stderr
-store.py      users' events and what is said of items, in SQL
+store.py      users' events, the lists they were shown and what is said of items, in SQL
+impressions.py lists on their way to the store
 users.py      the history of somebody known by id
 catalogue.py  titles, categories and availability as of now
 problems.py   every error as an RFC 9457 problem document

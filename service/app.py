@@ -9,7 +9,7 @@ import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from service.admission import Admission
 from service.batcher import Batcher
 from service.cache import Cache
 from service.engine import Engine
+from service.impressions import Impressions
 from service.live import Live
 from service.logs import log_as_json
 from service.observing import Metrics, Observed
@@ -57,11 +58,13 @@ def create_app(settings: Settings) -> FastAPI:
     live = Live(registry, partial(Engine.load, registry, settings=settings, store=store, recent=Recent()), metrics.life)
     metrics.tell_of(live)
     batcher = Batcher(settings.threads, metrics.batches)
+    impressions = Impressions.of(settings, store, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         live.watch(settings.watch_seconds)
-        yield
+        with impressions or nullcontext():
+            yield
         live.close()
         batcher.close()
         if store is not None:
@@ -81,6 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     app.state.batcher = batcher
     app.state.store = store
+    app.state.impressions = impressions
     app.state.cache = Cache(settings.cache_mib * 2**20)
     for router in ROUTERS:
         app.include_router(router)

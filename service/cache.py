@@ -4,6 +4,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from recsys_ae.ids import Id
+
 Key = tuple[str, str, bytes]
 """Version, user, query: all that a list hangs on beside what is stored of the user and of the items."""
 Stamp = tuple[int, int]
@@ -15,7 +17,7 @@ class CachedList(NamedTuple):
 
     body: bytes
     source: str
-    items: Sequence[object]
+    items: Sequence[Id]
     popularity: float | None
 
 

@@ -98,6 +98,9 @@ class Metrics:
             ("version",),
             registry=own,
         )
+        self.impressions_dropped = Counter(
+            "recsys_ae_impressions_dropped", "Lists shown that could not be logged.", registry=own
+        )
         self.batches = BatchMetrics(own)
         self.life = LifeMetrics(own)
         if folder:

@@ -146,8 +146,11 @@ class RecommendationRequest(Posted):
     diversity: float = Field(0.0, ge=0, le=1, description=DIVERSITY)
     calibration: float = Field(0.0, ge=0, le=1, description=CALIBRATION)
     explain: bool = Field(False, description=EXPLAIN)
-    user_id: PostedId | None = Field(None, description="Whose history it is: the arm of an A/B test goes by it, no more.")
-    session_id: PostedId | None = Field(None, description="The same for somebody without a user id.")
+    user_id: PostedId | None = Field(
+        None,
+        description="Whose list it is, as in the log: the arm of an A/B test goes by it; a store logs the list under it.",
+    )
+    session_id: PostedId | None = Field(None, description="For somebody without a user id: the arm goes by it.")
 
     _one_order = field_validator("calibration")(one_order)
 

@@ -20,9 +20,14 @@ INTERACTIONS_EXAMPLE: dict[str, Any] = {
 }
 
 
+def is_storable(text: str) -> bool:
+    """Whether every database keeps a text as it is."""
+    return bool(text) and text == text.strip() and "\0" not in text
+
+
 def checked_text(value: Checked) -> Checked:
     """An id, or any text, that every database keeps as it is. Raises the validation error for others."""
-    if isinstance(value, str) and (not value or value != value.strip() or "\0" in value):
+    if isinstance(value, str) and not is_storable(value):
         raise PydanticCustomError("text", "Input should neither be empty, begin or end with white space, nor hold a null byte")
     return value
 

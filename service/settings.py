@@ -63,6 +63,8 @@ class Settings(BaseSettings):
         description="Database of users' events, sqlite:///FILE or postgresql://...; without one nothing can be written.",
     )
     largest_events: int = Field(5_000, ge=1, le=CEILING, description="Most events of one POST to /v1/interactions.")
+    impressions: bool = Field(True, description="Whether the store, where there is one, logs the lists that are shown.")
+    impressions_days: int = Field(30, ge=1, description="Days that such lists are kept.")
 
     @field_validator("rate_limit")
     @classmethod

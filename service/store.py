@@ -1,4 +1,4 @@
-"""Store: users' events in SQL, and what operators say of items. SQLite (WAL) or PostgreSQL, through SQLAlchemy.
+"""Store: users' events, the lists they were shown and what operators say of items, in SQL. SQLite (WAL) or PostgreSQL.
 
 Every write is one transaction, on the disk before the call returns. Writers take turns, in one process and between several,
 so that the sequence of events is the order in which they became visible: who has read up to one misses nothing before it.
@@ -24,7 +24,7 @@ from recsys_ae.ids import INT64_MAX, INT64_MIN, Id
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
-SCHEMA = 1
+SCHEMA = 2  # 2: the table of impressions
 CANONICAL_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 ASKED_AT_ONCE = 500  # ids of one query
 BUSY_SECONDS = 30  # that a writer waits for others
@@ -32,6 +32,7 @@ LONGEST_HISTORY = 100_000  # events of a user that are read, the latest
 POSTGRES_LOCK = 7_204_131  # any number of our own
 THREADS = 4
 ITEMS_COUNTER = ""  # in the table of counters, where no user is called so
+SETTLING_SECONDS = 60  # a list shown this long after an erasure may be of before: under way then, or by a clock that is ahead
 
 metadata = sa.MetaData()
 _number = sa.BigInteger().with_variant(sa.Integer, "sqlite")
@@ -73,6 +74,21 @@ counters = sa.Table(
     sa.Column("user_id", sa.Text, primary_key=True),
     sa.Column("counter", sa.BigInteger, nullable=False),
 )
+impressions = sa.Table(
+    "recsys_impressions",
+    metadata,
+    sa.Column("sequence", _number, primary_key=True, autoincrement=True),
+    sa.Column("request_id", sa.Text, nullable=False),
+    sa.Column("place", sa.Integer, nullable=False),
+    sa.Column("user_id", sa.Text),
+    sa.Column("model_version", sa.Text, nullable=False),
+    sa.Column("arm", sa.Text),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("items", sa.Text, nullable=False),
+    sa.Column("shown_at", sa.BigInteger, nullable=False),
+    sa.Index("recsys_impressions_of_user", "user_id"),
+    sa.Index("recsys_impressions_by_time", "shown_at"),
+)
 CONTENT = ("user_id", "item_id", "weight", "timestamp", "event_type", "request_id")
 """What makes two events of one id the same."""
 
@@ -87,6 +103,19 @@ class NewEvent(NamedTuple):
     timestamp: int | None = None  # seconds since 1970
     event_type: str | None = None
     request_id: str | None = None
+
+
+class Shown(NamedTuple):
+    """A list that an answer held, best item first."""
+
+    request_id: str
+    place: int  # in its batch, from 0
+    user_id: str | None  # as the store has it, where known
+    model_version: str
+    arm: str | None  # of an A/B test
+    source: str
+    items: Sequence[Id]
+    shown_at: int  # seconds since 1970
 
 
 class StoredEvent(NamedTuple):
@@ -143,19 +172,21 @@ class Store:
 
     @classmethod
     def open(cls, url: str) -> "Store":
-        """The store of a url, its tables made where there are none; safe with several processes at once.
+        """The store of a url, its tables made, or brought up from an earlier release's; safe with several processes at once.
 
         Raises ConfigError for a url of another kind, StoreError where the database fails or is of a later version.
         """
         store = cls(_engine(url))
         try:
             with store._writing() as connection:
-                metadata.create_all(connection)
+                schema.create(connection, checkfirst=True)
                 found = connection.execute(sa.select(schema.c.version)).scalar()
-                if found is None:
+                if found is not None and found > SCHEMA:
+                    raise StoreError(f"the store's tables are of version {found}; this release knows {SCHEMA}")
+                metadata.create_all(connection)  # all that a version has added so far are tables
+                if found != SCHEMA:
+                    connection.execute(schema.delete())
                     connection.execute(schema.insert().values(version=SCHEMA))
-            if found not in (None, SCHEMA):
-                raise StoreError(f"the store's tables are of version {found}; this release knows {SCHEMA}")
         except StoreError:
             store.close()
             raise
@@ -210,9 +241,10 @@ class Store:
         return found[:limit], found[limit - 1].sequence if len(found) > limit else None
 
     def erase(self, user_id: str) -> None:
-        """Remove the events of a user, and hide from now on what any version of a model has stored of them."""
+        """Remove the events and lists of a user, and hide from now on what any version of a model has stored of them."""
         with self._writing() as connection:
-            connection.execute(events.delete().where(events.c.user_id == user_id))
+            for table in (events, impressions):
+                connection.execute(table.delete().where(table.c.user_id == user_id))
             changed = {"erased_at": int(time.time())}
             self._put(connection, tombstones, {"user_id": user_id}, changed)
             self._count(connection, [user_id])
@@ -224,6 +256,26 @@ class Store:
         """Whether a user was ever erased."""
         with self._reading() as connection:
             return self._erased(connection, user_id)
+
+    # --- impressions ------------------------------------------------------------------------------------------------------
+
+    def add_shown(self, shown: Sequence[Shown]) -> None:
+        """Log lists, all or none, but for those of users who were erased since they were shown, or just before."""
+        with self._writing() as connection:  # so an erasure comes before, and is seen here, or after, and removes the rows
+            erased = self._erasures(connection, {each.user_id for each in shown if each.user_id is not None})
+            rows = [
+                {**each._asdict(), "items": json.dumps([str(item) for item in each.items])}
+                for each in shown
+                if each.user_id not in erased or each.shown_at > erased[each.user_id] + SETTLING_SECONDS
+            ]
+            if rows:
+                connection.execute(impressions.insert(), rows)
+
+    def drop_shown(self, before: int, most: int) -> int:
+        """Remove at most so many lists that were shown before a time, in seconds since 1970; gives how many it removed."""
+        some = sa.select(impressions.c.sequence).where(impressions.c.shown_at < before).limit(most)
+        with self._writing() as connection:
+            return connection.execute(impressions.delete().where(impressions.c.sequence.in_(some))).rowcount
 
     # --- items ------------------------------------------------------------------------------------------------------------
 
@@ -275,6 +327,16 @@ class Store:
         for start in range(0, len(ordered), ASKED_AT_ONCE):
             wanted = events.c.event_id.in_(ordered[start : start + ASKED_AT_ONCE])
             found |= {row["event_id"]: row for row in connection.execute(sa.select(events).where(wanted)).mappings()}
+        return found
+
+    @staticmethod
+    def _erasures(connection: sa.Connection, ids: set[str]) -> dict[str, int]:
+        """When those of the users who were erased were, the last time."""
+        found: dict[str, int] = {}
+        ordered = sorted(ids)
+        for start in range(0, len(ordered), ASKED_AT_ONCE):
+            wanted = tombstones.c.user_id.in_(ordered[start : start + ASKED_AT_ONCE])
+            found |= {row.user_id: row.erased_at for row in connection.execute(sa.select(tombstones).where(wanted))}
         return found
 
     @staticmethod

@@ -22,7 +22,7 @@ from recsys_ae.artifact import environment, processor
 from recsys_ae.dataset import Dataset
 from recsys_ae.evaluation import Evaluation, Score, pooled, summarise
 from recsys_ae.groups import Grouping, by_user, target_groups, user_groups
-from recsys_ae.significance import ratio
+from recsys_ae.shares import ratio
 from recsys_ae.split import Split, Window
 
 WORST_USERS, WORST_ITEMS, LEAST_TARGETS = 10, 20, 3

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 
 from recsys_ae.errors import UnknownIdError
 from service.engine import Engine, Filters, Found
+from service.impressions import note_shown
 from service.live import Served
 from service.observing import GivenList, note_list
 from service.problems import INVALID, described, invalid
@@ -66,7 +67,7 @@ async def recommend_in_batch(request: Request, engine: Serving, served: ServedNo
         try:
             if isinstance(one, Refused):
                 raise RequestValidationError([e | {"loc": ("body", "requests", place, *e["loc"])} for e in one.errors])
-            return await _recommended(request, _served_to(engine, served, one), one, ("body", "requests", place))
+            return await _recommended(request, _served_to(engine, served, one), one, ("body", "requests", place), place)
         except RequestValidationError as error:
             return described(422, INVALID, request.state.request_id, field_errors(error.errors()))
 
@@ -120,9 +121,12 @@ def _served_to(main: Engine, served: Served, one: RecommendationRequest) -> tupl
 
 
 async def _recommended(
-    request: Request, served: tuple[Engine, str | None], one: RecommendationRequest, place: Place
+    request: Request, served: tuple[Engine, str | None], one: RecommendationRequest, place: Place, number: int = 0
 ) -> Recommendations:
-    """The answer to one request that stands at `place`, by an engine for an arm. Raises RequestValidationError."""
+    """The answer to one request that stands at `place`, the number-th of several, by an engine for an arm.
+
+    Raises RequestValidationError.
+    """
     engine, arm = served
     settings = settings_of(request)
     refuse_longer(one.k, (*place, "k"), settings)
@@ -133,6 +137,8 @@ async def _recommended(
         found = await batcher_of(request).ask(partial(engine.for_history, one.history, one.k, filters))
     except HistoryTooLongError as error:
         raise invalid((*place, "explain"), str(error)) from None
+    user = None if one.user_id is None else engine.users.key(one.user_id)
+    note_shown(request, user, number, found.source, [item.item_id for item in found.items], engine.version, arm)
     return _answer(request, engine, arm, found)
 
 

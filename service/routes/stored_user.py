@@ -10,6 +10,7 @@ from fastapi import HTTPException, Path, Query, Request, Response
 from recsys_ae.errors import UnknownIdError
 from service.cache import Cache, CachedList, Key, Stamp
 from service.engine import Engine, Filters
+from service.impressions import note_shown
 from service.live import Served
 from service.observing import GivenList, note_list
 from service.problems import invalid
@@ -95,7 +96,8 @@ async def _asked(request: Request) -> Asked | None:
 
 
 def _answer(request: Request, asked: Asked, kept: CachedList) -> Response:
-    """The answer with a list, as `Recommendations` would be written."""
+    """The answer with a list, as `Recommendations` would be written; the user is shown it, so it is logged."""
+    note_shown(request, asked.key[1], 0, kept.source, kept.items, asked.engine.version, asked.arm)
     note_list(request.scope, GivenList(kept.source, asked.engine.version, asked.arm, kept.popularity))
     own = {"request_id": request.state.request_id} | ({} if asked.arm is None else {"arm": asked.arm})
     return Response(kept.body + b"," + json.dumps(own).encode()[1:], media_type="application/json")

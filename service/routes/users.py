@@ -74,7 +74,7 @@ async def interactions_of_user(
 
 @router.delete("/users/{user_id:path}", status_code=204, tags=["users"], summary="Erase a user", responses=problems(422, 503))
 async def erase_user(engine: EngineIfAny, store: Storing, user_id: UserId) -> None:
-    """Removes the user's events at once and hides what any version has stored of them, for good; later events begin anew.
+    """Removes the user's events and lists at once, and hides what any version has stored of them for good; later ones are new.
 
     204 also for a user of whom nothing is stored. The next night's log, model and lists are without them where the nightly job
     reads this store.

@@ -26,6 +26,8 @@ from recsys_ae.preprocessing import Preprocessing
 from recsys_ae.ranking import Ranking, rank_top_k
 from recsys_ae.registry import Registry, StoredUsers
 from recsys_ae.training.run import RunContext
+from service.store import Store
+from tests.unit.test_sql import POSTGRES, needs_postgres
 
 N_USERS, N_ITEMS = 30, 24
 REFERENCE_TIME = 1_700_000_000
@@ -191,6 +193,30 @@ class InProcess:
 
     def delete(self, path: str, **options: Any) -> httpx.Response:
         return ask(self.app, "DELETE", path, **options)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=needs_postgres)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Of an empty database for a store."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'events.db'}"
+        return
+    import psycopg
+
+    name = f"recsys_ae_test_store_{os.getpid()}"
+    with psycopg.connect(POSTGRES, autocommit=True) as con:
+        con.execute(f"drop schema if exists {name} cascade")
+        con.execute(f"create schema {name}")
+        yield f"{POSTGRES}?options=-csearch_path%3D{name}"
+        con.execute(f"drop schema {name} cascade")
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    """The store of it."""
+    opened = Store.open(url)
+    yield opened
+    opened.close()
 
 
 def post(client: httpx.Client, columns: list[int], world: World, **body: Any) -> dict[str, Any]:

@@ -1,10 +1,8 @@
 """The store keeps what it has said to keep, once, whoever writes beside it; SQLite here, PostgreSQL where one is named."""
 
 import multiprocessing
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,29 +11,6 @@ import sqlalchemy as sa
 
 from recsys_ae.errors import ConfigError, StoreError
 from service.store import ItemFacts, NewEvent, Store
-from tests.unit.test_sql import POSTGRES, needs_postgres
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=needs_postgres)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'events.db'}"
-        return
-    import psycopg
-
-    name = f"recsys_ae_test_store_{os.getpid()}"
-    with psycopg.connect(POSTGRES, autocommit=True) as con:
-        con.execute(f"drop schema if exists {name} cascade")
-        con.execute(f"create schema {name}")
-        yield f"{POSTGRES}?options=-csearch_path%3D{name}"
-        con.execute(f"drop schema {name} cascade")
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[Store]:
-    opened = Store.open(url)
-    yield opened
-    opened.close()
 
 
 def event(n: int, user: str = "u", **changes: object) -> NewEvent:
@@ -179,7 +154,7 @@ def test_tables_of_a_later_release_are_refused(url: str) -> None:
     with engine.begin() as connection:
         connection.execute(sa.text("update recsys_schema set version = 99"))
     engine.dispose()
-    with pytest.raises(StoreError, match="version 99; this release knows 1"):
+    with pytest.raises(StoreError, match="version 99; this release knows 2"):
         Store.open(url)
 
 

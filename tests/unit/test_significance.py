@@ -12,7 +12,7 @@ from scipy.special import ndtr
 from recsys_ae import significance
 from recsys_ae.errors import DataError
 from recsys_ae.evaluation import summarise
-from recsys_ae.significance import holm, paired, paired_bootstrap, paired_by_group, paired_randomisation, ratio
+from recsys_ae.significance import holm, paired, paired_bootstrap, paired_by_group, paired_randomisation
 
 SETS = 4_000  # simulated: what is found is within 0.7 % of what is true in 19 of 20 runs
 
@@ -315,44 +315,3 @@ def test_holm_keeps_the_familywise_error() -> None:
         error = np.mean([holm(family).min() <= 0.05 for family in values])
         assert error <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / len(values))
     assert np.mean([family.min() <= 0.05 for family in uniform]) > 0.2  # what it is for
-
-
-def test_ratio_by_hand() -> None:
-    found = ratio(np.array([1, 0, 2, 0]), np.array([2, 3, 5, 0]))
-    residuals = np.array([1, 0, 2]) - 0.3 * np.array([2, 3, 5])
-    assert found.mean == pytest.approx(0.3)
-    assert found.se == pytest.approx(np.sqrt(3 / 2 * (residuals**2).sum()) / 10)
-    assert found.users == 3
-
-
-def test_ratio_of_one_thing_a_user_is_wilsons_interval() -> None:
-    hits = np.repeat([1, 0], [30, 1_970])
-    expected = stats.binomtest(30, 2_000).proportion_ci(method="wilson")
-    np.testing.assert_allclose(ratio(hits, np.ones(2_000)).interval, expected, rtol=2e-3)
-
-
-@pytest.mark.parametrize("users", [60, 300])
-@pytest.mark.parametrize("share", [0.3, 0.1])
-def test_ratio_covers(users: int, share: float) -> None:
-    """Users differ in taste and in how much they have; those with more are hit less."""
-    rng = np.random.default_rng(users)
-    shape = (SETS, users)
-    counts = np.minimum(rng.geometric(0.25, shape), 30)
-    hits = rng.binomial(counts, rng.beta(2 * share, 2 * (1 - share), shape) * counts**-0.15)
-    chance, n = stats.geom.pmf(np.arange(1, 31), 0.25), np.arange(1, 31)
-    chance[-1] += stats.geom.sf(30, 0.25)
-    truth = share * (chance * n**0.85).sum() / (chance * n).sum()
-    assert 0.93 <= covered(np.array([ratio(h, c).interval for h, c in zip(hits, counts, strict=True)]), truth) <= 0.97
-
-
-def test_ratio_of_nothing_and_of_everything() -> None:
-    none, every = (ratio(np.full(40, hits), np.full(40, 3)) for hits in (0, 3))
-    assert none.mean == 0 and every.mean == 1 and none.se == every.se == 0
-    assert none.interval[0] == 0 and 0.05 < none.interval[1] < 0.12
-    np.testing.assert_allclose(every.interval, [1 - none.interval[1], 1])
-
-
-def test_ratio_of_a_single_user_and_of_none() -> None:
-    assert ratio(np.array([1, 0]), np.array([4, 0])) == (0.25, None, None, 1)
-    with pytest.raises(DataError, match="nothing counted"):
-        ratio(np.zeros(2), np.zeros(2))
