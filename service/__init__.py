@@ -16,5 +16,7 @@ observing.py  the log of requests, the figures for Prometheus
 store.py      users' events and what is said of items, in SQL
 users.py      the history of somebody known by id
 catalogue.py  titles, categories and availability as of now
+search.py     items by the words of their titles
+page/         the page for people at /
 problems.py   every error as an RFC 9457 problem document
 """

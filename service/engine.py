@@ -21,6 +21,7 @@ from recsys_ae.ranking import Ranking, rank_top_k, similar_items
 from recsys_ae.registry import Registry, StoredUsers
 from service.catalogue import Catalogue, Shelf
 from service.schemas import Event, Reason, RecommendedItem
+from service.search import Search
 from service.settings import Settings
 from service.shaping import Shape, Shaper
 from service.store import Store
@@ -63,6 +64,7 @@ class Engine:
         self.users = KnownUsers(artifact, stored, store)
         self._popularity = _popularity(artifact, stored)
         self._shelf = Shelf(artifact, store)
+        self._search = Search(artifact.items, self._popularity.tensors()["popularity"].numpy())
         self._shaper = Shaper.of(
             artifact.model, artifact.items, artifact.metadata, settings.largest_because, settings.largest_explained
         )
@@ -112,6 +114,14 @@ class Engine:
         item = self.items.position(self.items.parse(item_id))
         now = self._shelf.now()
         return Found(self._described(similar_items(self.artifact.model, item, len(self.items), k, allow=now.available), now))
+
+    def catalogue(self) -> Catalogue:
+        """What is known of the items now. Raises StoreError."""
+        return self._shelf.now()
+
+    def search(self, text: str, most: int) -> list[int]:
+        """Columns of the items that a text finds, the most popular first. Raises StoreError."""
+        return self._search.find(text, most, self._shelf.now())
 
     def _list(self, history: Histories, k: int, filters: Filters, unknown: Sequence[Id] = ()) -> Found:
         """From the model; from popularity where there is nothing for a model to go by."""
