@@ -16,16 +16,21 @@ def influence(value: float) -> str:
 
 def score(value: float) -> str:
     """Three figures that matter."""
-    return f"{value:.3g}".replace("-", "−", 1) if abs(value) < 1_000 else f"{value:,.0f}".replace("-", "−", 1)
+    said = f"{value:#.3g}".rstrip(".") if abs(value) < 1_000 else f"{value:,.0f}"
+    return said.replace("-", "−", 1) if value < 0 else said
+
+
+def users(count: float) -> str:
+    """A number of users."""
+    return f"{count:,.0f} user{'' if count == 1 else 's'}"
 
 
 def bars(scores: Sequence[float]) -> list[int]:
     """Per cent of the highest score; where one is below zero, of the way up from the lowest."""
     if not scores:
         return []
-    low, high = min(*scores, 0.0), max(scores)
-    if low < 0:
-        low = min(scores)
+    low, high = min(scores), max(scores)
+    low = low if low < 0 else 0.0
     return [round(FLOOR + (100 - FLOOR) * (value - low) / (high - low)) if high > low else 100 for value in scores]
 
 

@@ -158,7 +158,7 @@ class Showing:
                 self.item(place.item_id),
                 place.rank,
                 bar,
-                f"{place.score:,.0f} users" if popular else figures.score(place.score),
+                figures.users(place.score) if popular else figures.score(place.score),
                 [(self.item(r.item_id), figures.influence(r.influence)) for r in place.because or [] if r.influence > 0][
                     :MOST_REASONS
                 ],

@@ -136,7 +136,8 @@
     } else {
       const field = event.target.querySelector("input[name]:not([type=hidden])");
       change(wanted, field.name, field.value.trim());
-      show();
+      const shown = () => byId("user-shown").querySelector(".stored");
+      show(field.name === "user" ? () => (shown() ? byId("list-head") : field).focus() : null);
     }
   });
 
