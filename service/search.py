@@ -2,6 +2,10 @@
 
 import re
 import unicodedata
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain, islice
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +16,43 @@ from service.catalogue import Catalogue
 WORD = re.compile(r"\w+")
 PLAIN = str.maketrans("øłđı", "oldi", "'’ʼ`")
 """Letters that do not come apart into a letter and an accent; apostrophes, which part no words."""
+MOST_COUNTED = 4
+"""Of a text's words the longest are counted in the index, to look first for the rarest of them."""
 
 
 def words_of(text: str) -> list[str]:
     """The words of a text, without case and accents."""
-    apart = unicodedata.normalize("NFKD", text.casefold())
-    return WORD.findall("".join(c for c in apart if not unicodedata.combining(c)).translate(PLAIN))
+    text = text.casefold()
+    if not text.isascii():
+        text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return WORD.findall(text.translate(PLAIN))
+
+
+class Index(NamedTuple):
+    """The items that may be shown, most popular first: their columns; all their words in one text, a space before each and a
+    line for each item; where in it the lines begin, and its end.
+    """
+
+    columns: list[int]
+    text: str
+    starts: list[int]
+
+    @classmethod
+    def of(cls, columns: list[int], names: Iterable[str]) -> "Index":
+        lines = [" " + " ".join(words_of(name)) + "\n" for name in names]
+        return cls(columns, "".join(lines), [0, *accumulate(map(len, lines))])
+
+    def having(self, words: Sequence[str]) -> Iterator[int]:
+        """Columns of the items that have, for each of the words, one that begins with it."""
+        wanted = sorted({f" {word}" for word in words}, key=len)[-MOST_COUNTED:]
+        rarest = min(wanted, key=self.text.count)
+        at = self.text.find(rarest)
+        while at >= 0:
+            place = bisect_right(self.starts, at) - 1
+            begin, end = self.starts[place : place + 2]
+            if all(self.text.find(f" {word}", begin, end) >= 0 for word in words):
+                yield self.columns[place]
+            at = self.text.find(rarest, end)
 
 
 class Search:
@@ -27,30 +62,23 @@ class Search:
         """popularity (I,): which of the items found come first."""
         self._items = items
         self._order: list[int] = np.argsort(-popularity, kind="stable").tolist()
-        self._index: tuple[Catalogue, list[tuple[int, str]]] | None = None
+        self._index: tuple[Catalogue, Index] | None = None
 
     def find(self, text: str, most: int, catalogue: Catalogue) -> list[int]:
         """Columns of at most `most` items that may be shown: that of this id first, then those whose titles have words that
         begin with each word of the text, the most popular first. An item without a title is found by its id's words.
         """
-        id_ = self._items.parse(text.strip())
-        found = [self._items.position(id_)] if id_ in self._items else []
-        wanted = [f" {word}" for word in words_of(text)]
-        if wanted:
-            for column, line in self._lines(catalogue):
-                if len(found) > most:
-                    break
-                if all(word in line for word in wanted) and column not in found[:1]:
-                    found.append(column)
-        shown = catalogue.available
-        return [column for column in found if shown is None or shown[column]][:most]
+        id_, shown, words = self._items.parse(text.strip()), catalogue.available, words_of(text)
+        column = self._items.position(id_) if id_ in self._items else None
+        exact = [] if column is None or (shown is not None and not shown[column]) else [column]
+        others = (c for c in self._index_of(catalogue).having(words) if c != column) if words else iter(())
+        return list(islice(chain(exact, others), most))
 
-    def _lines(self, catalogue: Catalogue) -> list[tuple[int, str]]:
-        """Each item that may be shown, most popular first: its column, and its words with a space before each."""
-        index = self._index
-        if index is None or index[0] is not catalogue:
+    def _index_of(self, catalogue: Catalogue) -> Index:
+        made = self._index
+        if made is None or made[0] is not catalogue:
             ids, shown = self._items.ids, catalogue.available
             columns = self._order if shown is None else [column for column in self._order if shown[column]]
-            texts = ((column, catalogue.title(column) or str(ids[column])) for column in columns)
-            index = self._index = (catalogue, [(column, " " + " ".join(words_of(text))) for column, text in texts])
-        return index[1]
+            made = catalogue, Index.of(columns, (catalogue.title(column) or str(ids[column]) for column in columns))
+            self._index = made
+        return made[1]
