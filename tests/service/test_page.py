@@ -308,6 +308,16 @@ def test_search_leaves_out_what_is_switched_off_and_keeps_its_limit() -> None:
     assert finding(["100 same"] * 30, [1] * 30)("100", 5) == [0, 1, 2, 3, 4]
 
 
+def test_search_finds_what_a_plain_look_at_every_title_finds() -> None:
+    random = np.random.default_rng(3)
+    titles = [" ".join("".join(random.choice(list("ab"), 3)) for _ in range(3)) for _ in range(200)]
+    popularity = random.permutation(200)
+    find = finding(list(titles), popularity.tolist())
+    for text in ("a", "ab", "abb ba", "aba aba", "b a bb", "abab", "bab a ba aa b"):
+        having = [n for n, title in enumerate(titles) if all(any(w.startswith(p) for w in title.split()) for p in text.split())]
+        assert find(text, 1_000) == sorted(having, key=lambda n: -popularity[n])
+
+
 def test_words() -> None:
     assert words_of("Ænima: L’Été — 1984 (ﬁlm)") == ["ænima", "lete", "1984", "film"]
 
