@@ -49,7 +49,7 @@ class Asked(BaseModel):
     def adding(self, id_: str) -> str:
         """With an item more in the history; beyond the longest the oldest goes. Leaves the stored user."""
         kept: Sequence[str] = [known for known in self.history if known != id_]
-        return self.address(history=(*kept[-LONGEST_HISTORY + 1 :], id_), user="")
+        return self.address(history=(*kept, id_)[-LONGEST_HISTORY:], user="")
 
     def removing(self, id_: str) -> str:
         """Without an item of the history."""

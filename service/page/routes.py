@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from recsys_ae.errors import StoreError
 from service.engine import Engine
 from service.observing import note_list
-from service.page.asked import DIVERSITIES, KS, Asked
+from service.page.asked import DIVERSITIES, KS, LONGEST_HISTORY, Asked
 from service.page.view import View, viewed
 from service.routes.reading import EngineIfAny, settings_of
 from service.schemas import field_errors
@@ -90,5 +90,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     digest = hashlib.sha256(b"".join((STATIC / name).read_bytes() for name in FILES)).hexdigest()[:12]
-    environment.globals |= {"digest": digest, "ks": KS, "diversities": DIVERSITIES}
+    environment.globals |= {"digest": digest, "ks": KS, "diversities": DIVERSITIES, "longest": LONGEST_HISTORY}
     return environment

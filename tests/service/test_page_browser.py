@@ -127,6 +127,14 @@ def test_two_quick_choices_both_count(browser: Any, url: str) -> None:
         assert re.findall("history=([^&]+)", page.url) == wanted
 
 
+def test_beyond_the_longest_history_the_oldest_goes(browser: Any, url: str) -> None:
+    full = "&".join(f"history=strange-{n}" for n in range(100))
+    with opened(browser, f"{url}/?{full}") as page:
+        page.locator(LIST).first.get_by_role("link", name="Add").click()
+        page.get_by_role("heading", name="For you").wait_for()
+        assert page.locator("#history .chips li").count() == 100 and "strange-0&" not in page.url
+
+
 def test_a_stored_user_and_back(browser: Any, url: str) -> None:
     with opened(browser, url) as page:
         page.get_by_label("User id").fill("user 3")

@@ -16,7 +16,7 @@
     if (name === "add" || name === "remove") {
       const kept = query.getAll("history").filter(id => id !== value);
       query.delete("history");
-      for (const id of name === "add" ? [...kept.slice(-99), value] : kept) query.append("history", id);
+      for (const id of name === "add" ? [...kept, value].slice(-page.dataset.longest) : kept) query.append("history", id);
       if (name === "add") query.delete("user");
     } else if (name === "clear") {
       query.delete("history");
