@@ -1,17 +1,16 @@
 """The command line. Exit codes: 0 done, 1 the job failed, 2 the input or configuration is wrong, 3 the gate refused."""
 
-import json
 import os
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
+from pipelines.terminal import AsJson, ConfigPath, KeysPath, RegistryPath, err, out, plain, print_json, warn
 from recsys_ae.errors import ConfigError, RecsysError
 
 if TYPE_CHECKING:
@@ -24,30 +23,6 @@ keys_app = typer.Typer(no_args_is_help=True, help="The API keys of a file, which
 app.add_typer(keys_app, name="keys")
 datasets_app = typer.Typer(help="The data sets known by name: list, show one, fetch a public one, generate one.")
 app.add_typer(datasets_app, name="datasets")
-
-FILE_WIDTH = 120  # where nobody's terminal says how wide a line may be
-out = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
-err = Console(stderr=True)
-
-ConfigPath = Annotated[Path, typer.Argument(help="The TOML file of the run.", show_default=False)]
-RegistryPath = Annotated[Path, typer.Option("--registry", help="Folder of the registry.", show_default=False)]
-KeysPath = Annotated[Path, typer.Option("--file", help="The file of keys.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
-
-
-def print_json(document: Any) -> None:
-    """One JSON document on stdout."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-
-
-def plain(console: Console, text: str, style: str | None = None) -> None:
-    """Text as it is: no markup, no colour of its own, lines as long as they are."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
-
-
-def warn(text: str) -> None:
-    """A line on stderr, yellow where it is a terminal."""
-    plain(err, text, "yellow")
 
 
 @app.command()

@@ -22,5 +22,7 @@ store.py      users' events, the lists they were shown and what is said of items
 impressions.py lists on their way to the store
 users.py      the history of somebody known by id
 catalogue.py  titles, categories and availability as of now
+search.py     items by the words of their titles
+page/         the page for people at /
 problems.py   every error as an RFC 9457 problem document
 """

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from recsys_ae import __version__
 from recsys_ae.products import limit_threads
 from recsys_ae.registry import Registry
-from service import problems
+from service import page, problems
 from service.admission import Admission
 from service.batcher import Batcher
 from service.cache import Cache
@@ -88,6 +88,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.cache = Cache(settings.cache_mib * 2**20)
     for router in ROUTERS:
         app.include_router(router)
+    if settings.page:
+        app.include_router(page.router)
     problems.install(app)
     _guard(app, settings)
     return app
@@ -98,7 +100,8 @@ def _guard(app: FastAPI, settings: Settings) -> None:
     metrics: Metrics = app.state.metrics
     app.add_middleware(Admission, settings, metrics)
     if settings.rate_limit is not None:
-        app.add_middleware(Rates, Limiter(settings.rate_limit, settings.rate_limit_store), metrics)
+        limiter = Limiter(settings.rate_limit, settings.rate_limit_store)
+        app.add_middleware(Rates, limiter, metrics, ("/",) if settings.page and not settings.keys else ())
     app.add_middleware(Guard, Keys(settings.keys) if settings.keys else None, metrics)
     if settings.cors_origins:
         app.add_middleware(

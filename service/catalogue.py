@@ -12,9 +12,10 @@ from service.store import Store
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """Titles by column (empty where nothing is known), columns by category, columns (I,) that may be shown (None: all)."""
+    """Titles and categories by column (empty where nothing is known), columns by category, columns (I,) to show (None: all)."""
 
     titles: tuple[str | None, ...]
+    categories: tuple[tuple[str, ...], ...]
     by_category: dict[str, list[int]]
     available: NDArray[np.bool_] | None = None
 
@@ -66,7 +67,7 @@ def _made(artifact: Artifact, store: Store | None = None) -> Catalogue:
     for column, names in enumerate(categories):
         for name in names:
             by_category.setdefault(name, []).append(column)
-    return Catalogue(titles, by_category, available)
+    return Catalogue(titles, categories, by_category, available)
 
 
 def _first(new: str | None, own: str | None) -> str | None:

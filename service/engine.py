@@ -24,6 +24,7 @@ from service.batcher import ROWS, Asked
 from service.catalogue import Catalogue, Shelf
 from service.recent import Recent
 from service.schemas import Event, Reason, RecommendedItem
+from service.search import Search
 from service.settings import Settings
 from service.shaping import Shape, Shaper
 from service.store import Store
@@ -78,6 +79,7 @@ class Engine:
         self._popularity = Popularity(PopularityConfig(), len(self.items)).restore({"popularity": torch.from_numpy(counts)})
         self._percentiles = (rankdata(counts) / max(len(counts), 1)).astype(np.float32)
         self._shelf = Shelf(artifact, store)
+        self._search = Search(artifact.items, counts)
         self._shaper = Shaper.of(
             artifact.model, artifact.items, artifact.metadata, settings.largest_because, settings.largest_explained
         )
@@ -123,6 +125,14 @@ class Engine:
         """The history (1, I) that training would have made of the events, and the unknown items."""
         raw = [RawEvent(event.item_id, event.weight, event.timestamp, event.event_type) for event in events]
         return history_of(raw, self.items, self.artifact.preprocessing)
+
+    def catalogue(self) -> Catalogue:
+        """What is known of the items now. Raises StoreError."""
+        return self._shelf.now()
+
+    def search(self, text: str, most: int) -> list[int]:
+        """Columns of the items that a text finds, the most popular first. Raises StoreError."""
+        return self._search.find(text, most, self._shelf.now())
 
     def _asked(self, history: Histories, k: int, filters: Filters, unknown: Sequence[Id] = ()) -> Asked[Found]:
         """Of the model; of popularity where there is nothing for a model to go by."""

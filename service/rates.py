@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from limits import RateLimitItem, parse
@@ -77,14 +78,15 @@ def _shared(store: str) -> SlidingWindowCounterRateLimiter | None:
 
 
 class Rates:
-    """429 for a key, or without keys an address, that asks too often. What needs no key is not counted."""
+    """429 for a key, or without keys an address, that asks too often. What needs no key is not counted, save `open_lists`."""
 
-    def __init__(self, app: ASGIApp, limiter: Limiter, metrics: Metrics) -> None:
-        self.app, self.limiter, self.metrics = app, limiter, metrics
+    def __init__(self, app: ASGIApp, limiter: Limiter, metrics: Metrics, open_lists: Sequence[str] = ()) -> None:
+        """open_lists: paths that need no key and yet show lists."""
+        self.app, self.limiter, self.metrics, self.open_lists = app, limiter, metrics, open_lists
         self._policy = f'"key";q={limiter.item.amount};w={limiter.item.get_expiry()}'
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope_of(scope["method"], scope["path"]) in (None, "admin"):
+        if scope["type"] != "http" or not self._counts(scope["method"], scope["path"]):
             await self.app(scope, receive, send)
             return
         verdict = await self.limiter.hit(_asker(scope))
@@ -103,6 +105,9 @@ class Rates:
         detail = f"too many requests; expected at most {self.limiter.item}"
         answer = problem(429, detail, scope["state"]["request_id"], headers={"Retry-After": str(verdict.seconds)})
         await answer(scope, receive, send_with_limits)
+
+    def _counts(self, method: str, path: str) -> bool:
+        return scope_of(method, path) in ("read", "write") or path in self.open_lists
 
 
 def _asker(scope: Scope) -> str:

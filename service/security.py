@@ -17,6 +17,8 @@ log = logging.getLogger("service")
 
 LOOK_AGAIN_SECONDS = 0.5
 READING_POSTS = ("/v1/recommendations", "/v1/recommendations/batch", "/v1/rank")
+PAGE_DATA = "/page/data"
+"""The page's data, for its script; the page itself, `/`, has none where keys are asked for."""
 CHALLENGE = 'Bearer realm="recsys-ae"'
 
 
@@ -24,6 +26,8 @@ def scope_of(method: str, path: str) -> str | None:
     """The scope that a request needs; None for what is open. Whatever is not known to read, writes."""
     if path == "/metrics":
         return "admin"
+    if path == PAGE_DATA:
+        return "read"
     if not (path == "/v1" or path.startswith("/v1/")):
         return None
     if method in ("GET", "HEAD") or (method == "POST" and path in READING_POSTS):

@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     )
     stop_seconds: FiniteFloat = Field(8, gt=0, description="Longest that requests under way may take after it.")
     cors_origins: list[str] = Field([], description="Origins whose pages may call the API; a JSON list in the environment.")
+    page: bool = Field(True, description="The page for people at `/`.")
     access_log: bool = Field(True, description="One JSON line on stderr for each request.")
     store: SecretStr | None = Field(
         None,

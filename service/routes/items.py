@@ -21,7 +21,7 @@ ItemId = Annotated[
 ]
 
 
-@router.put("/items/{item_id:path}", tags=["items"], summary="Describe an item", responses=problems(400, 413, 415, 422, 503))
+@router.put("/items/{item_id:id}", tags=["items"], summary="Describe an item", responses=problems(400, 413, 415, 422, 503))
 async def put_item(engine: EngineIfAny, store: Storing, item_id: ItemId, body: PutItem) -> ItemState:
     """Says all of an item anew, whichever version is served: what is null is as the model's own data have it."""
     categories = None if body.categories is None else tuple(body.categories)
@@ -32,7 +32,7 @@ async def put_item(engine: EngineIfAny, store: Storing, item_id: ItemId, body: P
 
 
 @router.delete(
-    "/items/{item_id:path}",
+    "/items/{item_id:id}",
     status_code=204,
     tags=["items"],
     summary="Take an item out of all lists",

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
+from starlette.convertors import Convertor, register_url_convertor
 
 from service.batcher import Batcher
 from service.engine import Engine
@@ -14,6 +15,21 @@ from service.problems import invalid
 from service.schemas import Problem
 from service.settings import Settings
 from service.store import Store
+
+
+class _IdConvertor(Convertor[str]):
+    """An id in a path: anything, slashes and line breaks too, at which starlette's own `path` ends."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("id", _IdConvertor())
 
 REPEATABLE = {"exclude", "category"}
 DESCRIPTIONS = {

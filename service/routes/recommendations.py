@@ -93,7 +93,7 @@ async def rank(request: Request, engine: Serving, body: RankRequest) -> Recommen
 
 
 @router.get(
-    "/items/{item_id:path}/similar",
+    "/items/{item_id:id}/similar",
     tags=["recommendations"],
     summary="Items like this one",
     responses=problems(404, 422, 503),

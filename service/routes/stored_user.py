@@ -54,7 +54,7 @@ router = v1(KeptRoute)
 
 
 @router.get(
-    "/users/{user_id:path}/recommendations",
+    "/users/{user_id:id}/recommendations",
     tags=["recommendations"],
     summary="Recommend to a stored user",
     response_model=Recommendations,

@@ -52,7 +52,7 @@ async def post_interactions(request: Request, engine: EngineIfAny, store: Storin
 
 
 @router.get(
-    "/users/{user_id:path}/interactions", tags=["users"], summary="What is stored of a user", responses=problems(404, 422, 503)
+    "/users/{user_id:id}/interactions", tags=["users"], summary="What is stored of a user", responses=problems(404, 422, 503)
 )
 async def interactions_of_user(
     request: Request, engine: EngineIfAny, user_id: UserId, query: Annotated[StoredQuery, Query()]
@@ -72,7 +72,7 @@ async def interactions_of_user(
     )
 
 
-@router.delete("/users/{user_id:path}", status_code=204, tags=["users"], summary="Erase a user", responses=problems(422, 503))
+@router.delete("/users/{user_id:id}", status_code=204, tags=["users"], summary="Erase a user", responses=problems(422, 503))
 async def erase_user(engine: EngineIfAny, store: Storing, user_id: UserId) -> None:
     """Removes the user's events and lists at once, and hides what any version has stored of them for good; later ones are new.
 

@@ -152,7 +152,7 @@ def test_the_log_and_the_figures_know_routes_and_no_ids(integers: World) -> None
         assert "object-src 'none'" in client.get("/docs").headers["content-security-policy"]
     lines = lines_of(started)
     first = lines[0]
-    assert (first["method"], first["route"], first["status"]) == ("GET", "/v1/users/{user_id:path}/recommendations", 200)
+    assert (first["method"], first["route"], first["status"]) == ("GET", "/v1/users/{user_id:id}/recommendations", 200)
     assert (first["request_id"], first["key"], first["model_version"]) == ("mine", None, integers.version)
     assert [line["status"] for line in lines[:4]] == [200, 404, 200, 404]
     assert not any("secret" in line.lower() for line in started.lines)

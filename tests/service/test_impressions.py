@@ -64,7 +64,7 @@ def test_an_erasure_takes_the_lists_and_those_that_come_late(store: Store) -> No
     store.add_shown(late)
     store.add_shown(late[:1])
     assert users(store) == ["other", None, "other", None]
-    store.add_shown([shown(8, shown_at=NOW + SETTLING_SECONDS + 60)])  # of a user who came back
+    store.add_shown([shown(8, shown_at=int(time.time()) + SETTLING_SECONDS + 60)])  # of a user who came back
     assert users(store)[-1] == "u"
 
 

@@ -178,7 +178,7 @@ def test_unknown_ids_of_a_path(api: httpx.Client, id_: str) -> None:
     assert_problem(api.get(f"/v1/items/{id_}/similar"), 404)
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/model/", "/nothing", "/v1/recommendations/none", "/%2e%2e/etc/passwd"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/model/", "/nothing", "/v1/recommendations/none", "/%2e%2e/etc/passwd"])
 def test_unknown_paths(api: httpx.Client, path: str) -> None:
     assert_problem(api.get(path), 404)
 

@@ -1,8 +1,6 @@
 """The report as its readers meet it: in a browser, on a phone, in the dark, on paper."""
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,30 +8,20 @@ from typing import Any
 import pytest
 
 from pipelines.report import render
+from tests.chromium import AA, CONTRAST, chromium, needs_chromium
 from tests.pipelines.report import documents
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-REQUIRED = bool(os.environ.get("RECSYS_AE_REQUIRE_CHROMIUM"))
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and not REQUIRED, reason="no chromium, chromium-browser or google-chrome on this machine"
-)
+pytestmark = needs_chromium
 PHONE, DESK, PAPER = 375, 1280, 718
 LEAST_TEXT = 9
 """Pixels, on a phone, of text within a picture."""
-AA = 4.5
-"""Contrast that WCAG 2.2 asks for normal text."""
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """The system's Chromium."""
-    from playwright.sync_api import sync_playwright
-
-    assert CHROMIUM is not None, "RECSYS_AE_REQUIRE_CHROMIUM is set and there is no Chromium"
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -127,23 +115,6 @@ def test_every_k_is_reached_also_without_javascript(browser: Any, reports: dict[
     page.close()
 
 
-CONTRAST = """selector => {
-  const channel = value => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
-  const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
-  const colour = text => text.match(/[\\d.]+/g).map(Number);
-  const behind = element => {
-    for (; element; element = element.parentElement) {
-      const found = colour(getComputedStyle(element).backgroundColor);
-      if (found.length < 4 || found[3] > 0) return found;
-    }
-    return [255, 255, 255];
-  };
-  return [...document.querySelectorAll(selector)].filter(e => e.getClientRects().length && e.textContent.trim()).map(e => {
-    const style = getComputedStyle(e);
-    const ends = [light(colour(e instanceof SVGElement ? style.fill : style.color)), light(behind(e))].sort((a, b) => b - a);
-    return [(ends[0] + 0.05) / (ends[1] + 0.05), e.tagName + " " + e.textContent.trim().slice(0, 40)];
-  });
-}"""
 READ = (
     "h1, h2, h3, p, a, td, th, small, caption, dt, dd, summary, figcaption, li, .checks strong, label, em, .hit span, svg text"
 )
