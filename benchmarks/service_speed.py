@@ -19,23 +19,23 @@ import torch
 from benchmarks.record import write
 from benchmarks.serving import ITEMS, USERS, empty_route, histories, model, publish, serving, users_in_turn, wrk
 from recsys_ae.histories import Histories
-from service.batcher import ROWS
+from service.batcher import MOST
 from service.settings import Settings
 
-KEPT_USERS = 1_000
+KEPT_USERS = 200
 
 
 def ceiling(threads: int, seconds: float) -> float:
-    """Histories a second that the model scores in batches of ROWS by so many threads, with nothing else to do."""
+    """Histories a second that the model scores in batches of MOST by so many threads, with nothing else to do."""
     scored, rows = model(ITEMS, 0), histories(200, ITEMS, 144)
-    batches = [rows.take(slice(start, start + ROWS)) for start in range(0, 200, ROWS)]
+    batches = [rows.take(slice(start, start + MOST)) for start in range(0, 200, MOST)]
     end, counts = time.perf_counter() + seconds, [0] * threads
 
     def score(place: int) -> None:
         while time.perf_counter() < end:
-            batch: Histories = batches[counts[place] // ROWS % len(batches)]
+            batch: Histories = batches[counts[place] // MOST % len(batches)]
             scored.score(batch)
-            counts[place] += ROWS
+            counts[place] += MOST
 
     workers = [threading.Thread(target=score, args=(place,)) for place in range(threads)]
     for worker in workers:

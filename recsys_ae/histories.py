@@ -76,6 +76,13 @@ class Histories:
         )
 
     @classmethod
+    def from_columns(cls, rows: Sequence[NDArray[np.integer]], n_items: int) -> "Histories":
+        """From an array of item columns for each row; all weights are 1."""
+        indptr = np.cumsum([0, *map(len, rows)])
+        items = np.concatenate([np.empty(0, np.int32), *rows]).astype(np.int32)
+        return cls(indptr, items, np.ones(len(items), np.float32), n_items)
+
+    @classmethod
     def from_matrix(cls, matrix: csr_array) -> "Histories":
         """From a sparse matrix (B, I); explicit zeros are left out."""
         matrix = csr_array(matrix, copy=True)
@@ -85,8 +92,8 @@ class Histories:
         return cls(indptr, indices, matrix.data.astype(np.float32), matrix.shape[1])
 
     @classmethod
-    def stack(cls, parts: Sequence["Histories"], n_rows: int | None = None) -> "Histories":
-        """The rows of one or more histories over one catalogue, and empty ones up to `n_rows`; times where all have them.
+    def stack(cls, parts: Sequence["Histories"]) -> "Histories":
+        """The rows of one or more histories over one catalogue; times where all have them.
 
         Raises DataError for catalogues of several widths.
         """
@@ -94,9 +101,8 @@ class Histories:
         if len(widths) != 1:
             raise DataError(f"histories over {sorted(widths)} items to stack; expected one width")
         lengths = np.concatenate([part.lengths for part in parts])
-        indptr = np.zeros(max(len(lengths), n_rows or 0) + 1, np.int64)
-        np.cumsum(lengths, out=indptr[1 : len(lengths) + 1])
-        indptr[len(lengths) + 1 :] = indptr[len(lengths)]
+        indptr = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, out=indptr[1:])
         times = [part.times for part in parts if part.times is not None]
         return cls(
             indptr,

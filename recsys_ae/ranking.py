@@ -33,6 +33,10 @@ class Ranking:
     def __len__(self) -> int:
         return len(self.items)
 
+    def part(self, index: int, k: int) -> "Ranking":
+        """The first k of one row, (1, k)."""
+        return Ranking(self.items[index : index + 1, :k], self.scores[index : index + 1, :k])
+
     def row(self, index: int) -> tuple[list[int], list[float]]:
         """Items and scores of one row, without the padding."""
         filled = self.items[index] >= 0

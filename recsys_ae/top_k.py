@@ -6,6 +6,7 @@ from torch import Tensor
 BLOCK = 8  # columns whose maximum stands for them in a wide row
 NARROW = 8  # rows of fewer than so many times k columns are searched as they are
 WIDE = 200  # columns of the last level of maxima, at least
+FEW = 2**16  # scores in which torch's own search is the fastest
 MOST = 8  # times k contenders; with more, most are equal
 
 
@@ -14,6 +15,8 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     k = min(k, scores.shape[1])
     if k == 0:
         return scores[:, :0], torch.empty(len(scores), 0, dtype=torch.int64, device=scores.device)
+    if scores.numel() <= FEW and (found := _untied(scores, k)) is not None:
+        return found
     if scores.shape[1] < NARROW * k:
         return _first(scores, k)
     scores = scores.contiguous()
@@ -22,6 +25,14 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if failed.any():
         values[failed], places[failed] = _first(scores[failed], k)
     return values, places
+
+
+def _untied(scores: Tensor, k: int) -> tuple[Tensor, Tensor] | None:
+    """The k best of rows (B, I) where no two of the k + 1 best of a row are equal; else None."""
+    values, columns = scores.topk(min(k + 1, scores.shape[1]))
+    if ((values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -torch.inf)).any():
+        return None
+    return values[:, :k].contiguous(), columns[:, :k]
 
 
 def contenders(scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

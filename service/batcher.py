@@ -8,37 +8,44 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from recsys_ae.histories import Histories
 from recsys_ae.models.base import Recommender
+from recsys_ae.ranking import Ranking, rank_scores
 from service.observing import BatchMetrics
 
 log = logging.getLogger("service")
 
 T = TypeVar("T")
 
-ROWS = 8
-"""Every product has so many rows, empty ones where fewer histories are there, so that a history's scores are the same bits
-whoever was asked for beside it: how a sum of floats is rounded hangs on the shape of the product."""
+NOTHING = np.empty(0, np.int32)
+
+MOST = 32
+"""Histories of one product. On a CPU, a product of 32 rows takes hardly longer than one of 8: reading the weights is what takes
+time. How a score is rounded hangs on how many are there; lists are the same but for ties within that."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Asked(Generic[T]):
-    """A history (1, I) to be scored by a model, and what to make of its scores (1, I), which are `finish`'s own.
+    """The k best items of a history (1, I) by a model, and what to make of that ranking (1, k).
 
-    `long`: finishing it takes much longer than a plain list; it comes last in its batch.
+    `left_out` (N,) are columns that may not be in it, `allow` (I,) those that may, all where None; who passes the same array is
+    ranked together. `long`: finishing it takes much longer than a plain list; it comes last in its batch.
     """
 
     history: Histories
     model: Recommender
-    finish: Callable[[Tensor], T]
+    k: int
+    finish: Callable[[Ranking], T]
+    left_out: NDArray[np.integer] = field(default_factory=lambda: NOTHING)
+    allow: NDArray[np.bool_] | None = None
     long: bool = False
 
 
@@ -96,7 +103,7 @@ class Batcher:
         """The next few that somebody still waits for; none once closed."""
         with self._condition:
             while True:
-                first = [self._tasks.popleft() for _ in range(min(ROWS, len(self._tasks)))]
+                first = [self._tasks.popleft() for _ in range(min(MOST, len(self._tasks)))]
                 self._metrics.waiting.dec(len(first))
                 tasks = [task for task in first if not task.future.cancelled()]  # whose time was not up before their turn
                 if tasks or (self._closed and not first):
@@ -115,25 +122,41 @@ class Batcher:
                 together.setdefault(asked.model, []).append((task, asked))
             except Exception as error:
                 outcomes.append((task, None, error))
-        late: list[tuple[_Task, Asked[Any], Tensor]] = []
+        late: list[tuple[_Task, Asked[Any], Ranking]] = []
         for model, some in together.items():
             try:
-                scores = model.score(Histories.stack([asked.history for _, asked in some], ROWS))
+                rankings = _ranked(model, [asked for _, asked in some])
             except Exception as error:
                 outcomes += [(task, None, error) for task, _ in some]
                 continue
-            rows = torch.split(scores, 1)
-            scored = [(task, asked, row) for (task, asked), row in zip(some, rows, strict=False)]
-            outcomes += [_finished(*each) for each in scored if not each[1].long]
-            late += [each for each in scored if each[1].long]
+            ranked = [(task, asked, ranking) for (task, asked), ranking in zip(some, rankings, strict=True)]
+            outcomes += [_finished(*each) for each in ranked if not each[1].long]
+            late += [each for each in ranked if each[1].long]
         _deliver(outcomes)
         for each in late:
             _deliver([_finished(*each)])
 
 
-def _finished(task: _Task, asked: Asked[Any], scores: Tensor) -> Outcome:
+def _ranked(model: Recommender, asked: Sequence[Asked[Any]]) -> list[Ranking]:
+    """What each asks for: one product, and one search for all that may return the same items."""
+    scores = model.score(Histories.stack([each.history for each in asked]))
+    found: dict[int, Ranking] = {}
+    alike: dict[int, list[int]] = {}
+    for place, each in enumerate(asked):
+        alike.setdefault(id(each.allow), []).append(place)
+    for places in alike.values():
+        some = [asked[place] for place in places]
+        left_out = Histories.from_columns([each.left_out for each in some], model.n_items)
+        ranking = rank_scores(
+            scores if len(some) == len(asked) else scores[places], left_out, max(each.k for each in some), allow=some[0].allow
+        )
+        found |= {place: ranking.part(row, asked[place].k) for row, place in enumerate(places)}
+    return [found[place] for place in range(len(asked))]
+
+
+def _finished(task: _Task, asked: Asked[Any], ranking: Ranking) -> Outcome:
     try:
-        return task, asked.finish(scores), None
+        return task, asked.finish(ranking), None
     except Exception as error:
         return task, None, error
 

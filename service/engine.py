@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from torch import Tensor
 
 from recsys_ae.artifact import Artifact
 from recsys_ae.errors import ModelError
@@ -20,7 +19,7 @@ from recsys_ae.ids import Id
 from recsys_ae.models.popularity import Popularity, PopularityConfig
 from recsys_ae.ranking import Ranking, rank_scores
 from recsys_ae.registry import Registry, StoredUsers
-from service.batcher import ROWS, Asked
+from service.batcher import MOST, NOTHING, Asked
 from service.catalogue import Catalogue, Shelf
 from service.recent import Recent
 from service.schemas import Event, Reason, RecommendedItem
@@ -136,24 +135,27 @@ class Engine:
 
     def _asked(self, history: Histories, k: int, filters: Filters, unknown: Sequence[Id] = ()) -> Asked[Found]:
         """Of the model; of popularity where there is nothing for a model to go by."""
-        self._shaper.check(history, filters.shape)
+        shape, now = filters.shape, self._shelf.now()
+        self._shaper.check(history, shape)
         known = history.n_interactions > 0
         if known:
             self._recent.add(self.items, history)
-        model = self.artifact.model if known else self._popularity
-        return Asked(history, model, partial(self._found, history, k, filters, unknown), long=filters.shape.takes_long)
-
-    def _found(self, history: Histories, k: int, filters: Filters, unknown: Sequence[Id], scores: Tensor) -> Found:
-        """The list of a history, both (1, I), by its scores, which are used up."""
-        known, shape, now = history.n_interactions > 0, filters.shape, self._shelf.now()
-        ranking = rank_scores(
-            scores,
+        seen = NOTHING if filters.include_seen else history.items
+        return Asked(
             history,
+            self.artifact.model if known else self._popularity,
             shape.candidates(k),
-            exclude_seen=not filters.include_seen,
-            exclude=Histories.from_rows([self._columns(filters.exclude)], len(self.items)) if filters.exclude else None,
+            partial(self._found, history, k, shape, now, unknown),
+            left_out=np.concatenate([seen, self._columns(filters.exclude)]) if filters.exclude else seen,
             allow=self._allowed(filters, now),
+            long=shape.takes_long,
         )
+
+    def _found(
+        self, history: Histories, k: int, shape: Shape, now: Catalogue, unknown: Sequence[Id], ranking: Ranking
+    ) -> Found:
+        """The list that a ranking (1, C) of a history (1, I) becomes."""
+        known = history.n_interactions > 0
         ranking = self._shaper.arranged(ranking, history, k, shape)
         model = self.artifact.model if known else self._popularity
         reasons = self._shaper.reasons(model, ranking, history) if shape.explain else None
@@ -170,14 +172,14 @@ class Engine:
         return float(np.mean(means[1])) if means[1] else None
 
     def _popularities(self, histories: Sequence[Histories]) -> Iterator[float]:
-        for start in range(0, len(histories), ROWS):
-            rows = Histories.stack(histories[start : start + ROWS], ROWS)
+        for start in range(0, len(histories), MOST):
+            rows = Histories.stack(histories[start : start + MOST])
             scores = self.artifact.model.score(rows)
             if not torch.isfinite(scores).all():
                 raise ModelError(f"version {self.version} gives scores that are not finite")
             ranking = rank_scores(scores, rows, WARMING_K)
-            for row in range(min(ROWS, len(histories) - start)):
-                found = self._popularity_of(Ranking(ranking.items[row : row + 1], ranking.scores[row : row + 1]))
+            for row in range(len(rows)):
+                found = self._popularity_of(ranking.part(row, WARMING_K))
                 if found is not None:
                     yield found
 
@@ -186,14 +188,14 @@ class Engine:
         columns = ranking.items[0][ranking.items[0] >= 0]
         return float(self._percentiles[columns].mean()) if len(columns) else None
 
-    def _columns(self, ids: Sequence[Id]) -> list[int]:
+    def _columns(self, ids: Sequence[Id]) -> NDArray[np.int64]:
         """The columns of the ids that are known."""
         columns = self.items.positions(self.items.parse(id_) for id_ in ids)
-        return columns[columns >= 0].tolist()
+        return columns[columns >= 0]
 
     def _allowed(self, filters: Filters, now: Catalogue) -> NDArray[np.bool_] | None:
         """Which columns may be returned, (I,); None for all."""
-        wanted = [] if filters.allow is None else [self._columns(filters.allow)]
+        wanted: list[NDArray[np.int64] | list[int]] = [] if filters.allow is None else [self._columns(filters.allow)]
         if filters.categories is not None:
             wanted.append([column for name in set(filters.categories) for column in now.by_category.get(name, [])])
         if not wanted:

@@ -47,7 +47,7 @@ class BatchMetrics:
             "recsys_ae_lists_waiting", "Lists that wait for a thread.", multiprocess_mode="livesum", registry=registry
         )
         self._sizes = Histogram(
-            "recsys_ae_batch_lists", "Lists that were scored together.", buckets=(1, 2, 4, 8), registry=registry
+            "recsys_ae_batch_lists", "Lists that were scored together.", buckets=(1, 2, 4, 8, 16, 32), registry=registry
         )
         self._waits = Histogram(
             "recsys_ae_list_wait_seconds", "Time that a list waited for a thread.", buckets=SECONDS, registry=registry

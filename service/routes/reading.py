@@ -89,10 +89,15 @@ async def _engine_if_any(served: ServedNow) -> Engine | None:
 EngineIfAny = Annotated[Engine | None, Depends(_engine_if_any)]
 
 
-async def _engine(engine: EngineIfAny) -> Engine:
+def serving(engine: Engine | None) -> Engine:
+    """The engine. Raises HTTPException where there is none."""
     if engine is None:
         raise HTTPException(503, "no model is published yet; expected a current version in the registry")
     return engine
+
+
+async def _engine(engine: EngineIfAny) -> Engine:
+    return serving(engine)
 
 
 async def _stored(request: Request) -> Store:

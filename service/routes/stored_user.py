@@ -14,7 +14,7 @@ from service.impressions import note_shown
 from service.live import Served
 from service.observing import GivenList, note_list
 from service.problems import invalid
-from service.routes.reading import JsonRoute, Serving, batcher_of, problems, settings_of, v1
+from service.routes.reading import JsonRoute, batcher_of, problems, serving, settings_of, v1
 from service.routes.recommendations import contents, refuse_longer, shape_of
 from service.schemas import FoundList, Recommendations, UserQuery
 from service.shaping import HistoryTooLongError
@@ -40,11 +40,10 @@ class KeptRoute(JsonRoute):
 
         async def handle(request: Request) -> Response:
             asked = await _asked(request)
-            if asked is not None:
-                kept = _cache(request).get(asked.key, asked.stamp)
-                if kept is not None:
-                    return _answer(request, asked, kept)
-                request.state.asked = asked
+            kept = _cache(request).get(asked.key, asked.stamp)
+            if kept is not None:
+                return _answer(request, asked, kept)
+            request.state.asked = asked
             return await handler(request)
 
         return handle
@@ -62,7 +61,6 @@ router = v1(KeptRoute)
 )
 async def recommend_to_user(
     request: Request,
-    _: Serving,
     user_id: Annotated[str, Path(description="As in the log.", examples=["42"])],
     query: Annotated[UserQuery, Query()],
 ) -> Response:
@@ -82,16 +80,14 @@ async def recommend_to_user(
     return _answer(request, asked, kept)
 
 
-async def _asked(request: Request) -> Asked | None:
-    """None where nothing is served."""
+async def _asked(request: Request) -> Asked:
     served: Served = request.app.state.live.now
-    if served.main is None:
-        return None
-    user = served.main.users.key(request.path_params["user_id"])
+    main = serving(served.main)
+    user = main.users.key(request.path_params["user_id"])
     engine, arm = served.engine_for(user)
-    engine = engine or served.main
+    engine = engine or main
     store: Store | None = request.app.state.store
-    stamp = await store.run(store.stamp, user) if store is not None else NEVER_CHANGES
+    stamp = await store.stamp(user) if store is not None else NEVER_CHANGES
     return Asked(engine, arm, (engine.version, user, request.scope["query_string"]), stamp)
 
 
