@@ -58,7 +58,7 @@ def main() -> None:
         store = f"sqlite:///{folder}/events.db"
 
         def asked(name: str, script: str, **settings: str) -> dict[str, Any]:
-            with serving(registry, **settings) as running:
+            with serving(registry, largest_in_flight=str(2 * arguments.connections), **settings) as running:
                 wrk(running.url, script, arguments.connections, 3)  # warm
                 found = wrk(running.url, script, arguments.connections, arguments.seconds)
             print(f"{name}: {found}", flush=True)

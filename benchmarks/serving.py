@@ -4,10 +4,11 @@ import os
 import re
 import subprocess
 import sys
-import threading
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,11 @@ def publish(
 
 @dataclass(frozen=True)
 class Running:
-    """A server process, and what it wrote on stderr."""
+    """A server process, and the file with what it wrote on stderr."""
 
     url: str
-    process: subprocess.Popen[str]
-    lines: list[str] = field(repr=False)
+    process: "subprocess.Popen[bytes]"
+    log: Path
 
     def memory(self) -> float:
         """MiB that are resident."""
@@ -81,31 +82,26 @@ class Running:
 @contextmanager
 def serving(registry: Path, *arguments: str, **environment: str) -> Iterator[Running]:
     """`python -m service` until the block ends; settings may come from the environment."""
-    command = [sys.executable, "-m", "service", "--registry", str(registry), "--port", "0", *arguments]
     settings = {f"RECSYS_AE__SERVICE__{name.upper()}": value for name, value in environment.items() if name != "store"}
     settings |= {"RECSYS_AE__STORE__URL": environment["store"]} if "store" in environment else {}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | settings)
-    with _told(process) as running:
+    command = [sys.executable, "-m", "service", "--registry", str(registry), "--port", "0", *arguments]
+    with _started(command, settings) as running:
         yield running
 
 
 @contextmanager
-def _told(process: "subprocess.Popen[str]") -> Iterator[Running]:
-    """A server that says on stderr where it listens."""
-    lines: list[str] = []
-    assert process.stderr is not None
-    drain = threading.Thread(target=lines.extend, args=(process.stderr,))
-    try:
-        line = process.stderr.readline()
-        found = re.search(r"http://\S+", line)
-        assert found, line + process.stderr.read()
-        drain.start()
-        yield Running(found[0], process, lines)
-    finally:
-        process.kill()
-        if drain.ident:
-            drain.join()
-        process.wait()
+def _started(command: list[str], environment: dict[str, str]) -> Iterator[Running]:
+    """A server that says on stderr, which is a file, where it listens."""
+    with tempfile.NamedTemporaryFile(suffix=".log") as log:
+        process = subprocess.Popen(command, stderr=log, env=os.environ | environment)
+        try:
+            while (found := re.search(r"http://\S+", Path(log.name).read_text())) is None:
+                assert process.poll() is None, Path(log.name).read_text()
+                time.sleep(0.05)
+            yield Running(found[0], process, Path(log.name))
+        finally:
+            process.kill()
+            process.wait()
 
 
 EMPTY = """
@@ -128,8 +124,7 @@ Server(config).run()
 @contextmanager
 def empty_route() -> Iterator[str]:
     """The address of a FastAPI route that does nothing, by the same server."""
-    process = subprocess.Popen([sys.executable, "-c", EMPTY], stderr=subprocess.PIPE, text=True)
-    with _told(process) as running:
+    with _started([sys.executable, "-c", EMPTY], {}) as running:
         yield f"{running.url}/empty"
 
 

@@ -34,13 +34,13 @@ class Shelf:
         self._catalogue = _made(artifact)
         self._lock = threading.Lock()
 
-    def now(self) -> Catalogue:
-        """The catalogue as of now. Raises StoreError."""
+    def now(self, counter: int | None = None) -> Catalogue:
+        """The catalogue as of now, or as of when the store's counter of items was read. Raises StoreError."""
         if self._store is None:
             return self._catalogue
-        count = self._store.items_counter()
+        count = self._store.items_counter() if counter is None else counter
         with self._lock:
-            if count != self._seen:
+            if count > self._seen:
                 self._catalogue = _made(self._artifact, self._store)
                 self._seen = count  # of before the reading: what was written meanwhile is read again
             return self._catalogue

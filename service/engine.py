@@ -20,6 +20,7 @@ from recsys_ae.models.popularity import Popularity, PopularityConfig
 from recsys_ae.ranking import Ranking, rank_scores
 from recsys_ae.registry import Registry, StoredUsers
 from service.batcher import MOST, NOTHING, Asked
+from service.cache import Stamp
 from service.catalogue import Catalogue, Shelf
 from service.recent import Recent
 from service.schemas import Event, Reason, RecommendedItem
@@ -99,9 +100,13 @@ class Engine:
         artifact, stored = registry.load(version)
         return cls(registry.show(version), artifact, stored, settings, store, recent)
 
-    def for_user(self, user_id: Id, k: int, filters: Filters) -> Asked[Found]:
-        """A list for a stored user. Raises UnknownIdError, StoreError; HistoryTooLongError where it cannot be explained."""
-        return self._asked(self.users.history(user_id), k, filters)
+    def for_user(self, user_id: Id, k: int, filters: Filters, stamp: Stamp | None = None) -> Asked[Found]:
+        """A list for a stored user. `stamp`: the store's of this user and of the items, where just read.
+
+        Raises UnknownIdError, StoreError; HistoryTooLongError where it cannot be explained.
+        """
+        user, items = stamp or (None, None)
+        return self._asked(self.users.history(user_id, user), k, filters, now=self._shelf.now(items))
 
     def for_history(self, events: Sequence[Event], k: int, filters: Filters) -> Asked[Found]:
         """A list for the events of one user, whoever that is. Raises HistoryTooLongError where it cannot be explained."""
@@ -133,9 +138,11 @@ class Engine:
         """Columns of the items that a text finds, the most popular first. Raises StoreError."""
         return self._search.find(text, most, self._shelf.now())
 
-    def _asked(self, history: Histories, k: int, filters: Filters, unknown: Sequence[Id] = ()) -> Asked[Found]:
+    def _asked(
+        self, history: Histories, k: int, filters: Filters, unknown: Sequence[Id] = (), now: Catalogue | None = None
+    ) -> Asked[Found]:
         """Of the model; of popularity where there is nothing for a model to go by."""
-        shape, now = filters.shape, self._shelf.now()
+        shape, now = filters.shape, now or self._shelf.now()
         self._shaper.check(history, shape)
         known = history.n_interactions > 0
         if known:

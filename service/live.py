@@ -4,6 +4,7 @@ A request takes one `Served` and keeps it: it sees one version from its beginnin
 request that holds them.
 """
 
+import gc
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -86,6 +87,7 @@ class Live:
         faults = {} if wrong is None else {"the A/B test": wrong}
         found = self._made(traffic, current, faults)
         if found != self.now:
+            gc.freeze()  # a version is many objects that stay: looking through them for garbage would hold up every request
             self.now = found
         return faults
 

@@ -9,10 +9,13 @@ from recsys_ae.histories import Histories
 from recsys_ae.ids import Id
 from recsys_ae.preprocessing import Preprocessing
 from recsys_ae.registry import StoredUsers
-from service.store import Store, StoredEvent
+from service.store import Store, StoredEvent, UserEvents
 
 FROM_STORE = "store"
 """The manifest's `source` of a version that was trained on the events of a store."""
+
+
+NOTHING_STORED = UserEvents((), erased=False)
 
 
 class KnownUsers:
@@ -29,8 +32,10 @@ class KnownUsers:
         """A user's id as the store has it."""
         return str(self._stored.users.parse(user_id))
 
-    def history(self, user_id: Id) -> Histories:
-        """The history (1, I) as of now. Raises UnknownIdError, StoreError.
+    def history(self, user_id: Id, counter: int | None = None) -> Histories:
+        """The history (1, I) as of now. `counter` is the store's of this user, where known: 0 says that it has nothing.
+
+        Raises UnknownIdError, StoreError.
 
         The interactions published with the version count as events of their raw weights, as far as these can be told, before
         which the store's own follow: exact where repeats take the last weight or a sum; under `repeats = "count"` and under
@@ -41,7 +46,7 @@ class KnownUsers:
         key = self.key(user_id)
         if "\0" in key:  # which no database keeps
             raise UnknownIdError("nothing is stored of this user")
-        found = self._store.of_user(key)
+        found = NOTHING_STORED if counter == 0 else self._store.of_user(key)
         published = self._published(user_id, found.erased)
         if not found.events:
             if published is None:

@@ -69,7 +69,7 @@ async def recommend_to_user(
     asked: Asked = request.state.asked
     filters = Filters(query.exclude, None, query.category, query.include_seen, shape_of(query))
     try:
-        found = await batcher_of(request).ask(partial(asked.engine.for_user, user_id, query.k, filters))
+        found = await batcher_of(request).ask(partial(asked.engine.for_user, user_id, query.k, filters, asked.stamp))
     except HistoryTooLongError as error:
         raise invalid(("query", "explain"), str(error)) from None
     except UnknownIdError:
