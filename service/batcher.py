@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from recsys_ae.histories import Histories
 from recsys_ae.models.base import Recommender
 from recsys_ae.ranking import Ranking, rank_scores
+from service.index import Index
 from service.observing import BatchMetrics
 
 log = logging.getLogger("service")
@@ -37,7 +38,8 @@ class Asked(Generic[T]):
     """The k best items of a history (1, I) by a model, and what to make of that ranking (1, k).
 
     `left_out` (N,) are columns that may not be in it, `allow` (I,) those that may, all where None; who passes the same array is
-    ranked together. `long`: finishing it takes much longer than a plain list; it comes last in its batch.
+    ranked together. `index`: of the model, to look in where all items are allowed. `long`: finishing it takes much longer than a
+    plain list; it comes last in its batch.
     """
 
     history: Histories
@@ -47,6 +49,7 @@ class Asked(Generic[T]):
     left_out: NDArray[np.integer] = field(default_factory=lambda: NOTHING)
     allow: NDArray[np.bool_] | None = None
     long: bool = False
+    index: Index | None = None
 
 
 @dataclass(eq=False)
@@ -138,7 +141,28 @@ class Batcher:
 
 
 def _ranked(model: Recommender, asked: Sequence[Asked[Any]]) -> list[Ranking]:
-    """What each asks for: one product, and one search for all that may return the same items."""
+    """What each asks for: by the index where there is one for it, else by the scores of all items."""
+    found = _by_index(model, asked)
+    rest = [place for place in range(len(asked)) if place not in found]
+    if rest:
+        found |= dict(zip(rest, _by_scores(model, [asked[place] for place in rest]), strict=True))
+    return [found[place] for place in range(len(asked))]
+
+
+def _by_index(model: Recommender, asked: Sequence[Asked[Any]]) -> dict[int, Ranking]:
+    """The lists that an index gives, by place."""
+    places = [place for place, each in enumerate(asked) if each.index is not None and each.allow is None]
+    if not places:
+        return {}
+    some = [asked[place] for place in places]
+    factors, index = model.factors(Histories.stack([each.history for each in some])), some[0].index
+    assert factors is not None and index is not None
+    lists = index.ranked(factors.queries.cpu().numpy(), [each.left_out for each in some], [each.k for each in some])
+    return {place: ranking for place, ranking in zip(places, lists, strict=True) if ranking is not None}
+
+
+def _by_scores(model: Recommender, asked: Sequence[Asked[Any]]) -> list[Ranking]:
+    """One product for all, and one search for those that may return the same items."""
     scores = model.score(Histories.stack([each.history for each in asked]))
     found: dict[int, Ranking] = {}
     alike: dict[int, list[int]] = {}
@@ -147,9 +171,8 @@ def _ranked(model: Recommender, asked: Sequence[Asked[Any]]) -> list[Ranking]:
     for places in alike.values():
         some = [asked[place] for place in places]
         left_out = Histories.from_columns([each.left_out for each in some], model.n_items)
-        ranking = rank_scores(
-            scores if len(some) == len(asked) else scores[places], left_out, max(each.k for each in some), allow=some[0].allow
-        )
+        own = scores if len(some) == len(asked) else scores[places]
+        ranking = rank_scores(own, left_out, max(each.k for each in some), allow=some[0].allow)
         found |= {place: ranking.part(row, asked[place].k) for row, place in enumerate(places)}
     return [found[place] for place in range(len(asked))]
 

@@ -22,6 +22,7 @@ from recsys_ae.registry import Registry, StoredUsers
 from service.batcher import MOST, NOTHING, Asked
 from service.cache import Stamp
 from service.catalogue import Catalogue, Shelf
+from service.index import Index
 from service.recent import Recent
 from service.schemas import Event, Reason, RecommendedItem
 from service.search import Search
@@ -32,6 +33,7 @@ from service.users import KnownUsers
 
 WARMING = 64  # histories
 WARMING_K = 10
+MEASURED = 200  # histories that the recall of an index is measured by
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,9 @@ class Engine:
         )
         self._recent = Recent() if recent is None else recent
         stored.users.positions(())  # which makes its table
+        least = settings.index_from_items
+        sample = stored.histories.take(_spread(len(stored.histories), MEASURED))
+        self.index = Index.of(artifact.model, sample) if least is not None and len(self.items) >= least else None
         self.usual_popularity = self._warm(stored.histories)
 
     @classmethod
@@ -156,6 +161,7 @@ class Engine:
             left_out=np.concatenate([seen, self._columns(filters.exclude)]) if filters.exclude else seen,
             allow=self._allowed(filters, now),
             long=shape.takes_long,
+            index=self.index if known else None,
         )
 
     def _found(
@@ -174,7 +180,7 @@ class Engine:
 
         Raises ModelError where a score is not finite.
         """
-        some = [stored.take(slice(row, row + 1)) for row in range(0, len(stored), max(1, len(stored) // WARMING))]
+        some = [stored.take(slice(row, row + 1)) for row in _spread(len(stored), WARMING)]
         means = [list(self._popularities(histories)) for histories in (self._recent.over(self.items), some)]
         return float(np.mean(means[1])) if means[1] else None
 
@@ -224,6 +230,11 @@ class Engine:
             RecommendedItem(item_id=ids[column], score=score, title=now.title(column), rank=rank, because=why)
             for rank, (column, score, why) in enumerate(zip(columns, scores, because, strict=False), 1)
         ]
+
+
+def _spread(rows: int, most: int) -> NDArray[np.int64]:
+    """At most so many of the rows, evenly."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, most)).astype(np.int64)) if rows else np.empty(0, np.int64)
 
 
 def _counts(artifact: Artifact, stored: StoredUsers) -> NDArray[np.float32]:

@@ -286,6 +286,15 @@ class Arm(BaseModel):
     served: bool = Field(description="False where it cannot be loaded: the main version answers for it.")
 
 
+class IndexInfo(BaseModel):
+    """An approximate index of the catalogue."""
+
+    recall_at_100: float = Field(description="Share of the items of exact lists of 100 that it finds.", examples=[0.987])
+    queries: int = Field(description="Stored histories by which that was measured when it was made.", examples=[200])
+    cells: int = Field(description="Parts of the catalogue.", examples=[1264])
+    probed: int = Field(description="Parts that are searched for a list.", examples=[64])
+
+
 class ModelInfo(BaseModel):
     """The version that is served."""
 
@@ -296,6 +305,7 @@ class ModelInfo(BaseModel):
     trained_at: str = Field(description="ISO 8601.", examples=["2026-11-24T03:15:00+00:00"])
     items: int = Field(description="Size of the catalogue.")
     users: int = Field(description="Stored users.")
+    index: IndexInfo | None = Field(description="Null where lists are exact.")
     arms: list[Arm] = Field(description="The A/B test in progress, oldest version first; empty without one.")
 
 

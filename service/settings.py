@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     threads: int = Field(
         min(4, os.cpu_count() or 1), ge=1, description="Threads of a process that score; lists wait their turn."
     )
+    index_from_items: int | None = Field(
+        None, ge=1, description="Catalogue from which on an approximate index (extra `faiss`) finds the items; none without."
+    )
     watch_seconds: FiniteFloat = Field(2, gt=0, description="Time between two looks at the registry for another version.")
     keys: Path | None = Field(None, description="File of API keys; without one only this machine is served.")
     without_keys: bool = Field(False, description="Serve beyond this machine without keys: whoever reaches the port may all.")

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, HTTPException, Request
 
 from service.routes.reading import ServedNow, Serving, problems, v1
-from service.schemas import Arm, Live, ModelInfo, Ready
+from service.schemas import Arm, IndexInfo, Live, ModelInfo, Ready
 
 router = v1()
 health = APIRouter(prefix="/health", tags=["health"])
@@ -12,7 +12,7 @@ health = APIRouter(prefix="/health", tags=["health"])
 @router.get("/model", tags=["model"], summary="The version that is served", responses=problems(422, 503))
 async def model(engine: Serving, served: ServedNow) -> ModelInfo:
     """Version, model, data digest, metrics and time of training; with an A/B test in progress, of its main version."""
-    about = engine.about
+    about, index = engine.about, engine.index
     return ModelInfo(
         version=engine.version,
         model=about["model"],
@@ -21,6 +21,9 @@ async def model(engine: Serving, served: ServedNow) -> ModelInfo:
         trained_at=about["created"],
         items=about["items"],
         users=about["users"],
+        index=None
+        if index is None
+        else IndexInfo(recall_at_100=index.recall, queries=index.queries, cells=index.cells, probed=index.probed),
         arms=[
             Arm(version=version, share=share, served=version in served.engines)
             for version, share in (served.test.shares if served.test else {}).items()

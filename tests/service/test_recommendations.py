@@ -197,6 +197,7 @@ def test_model(api: httpx.Client, integers: World) -> None:
         "metrics": {"ndcg@10": {"mean": 0.5}},
         "items": N_ITEMS,
         "users": N_USERS,
+        "index": None,
         "arms": [],
     }
 

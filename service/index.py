@@ -1,0 +1,86 @@
+"""Index: the best items of a large catalogue without scoring all of it. Approximate: its recall is measured when it is made."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_ae.errors import ConfigError
+from recsys_ae.histories import Histories
+from recsys_ae.models.base import Recommender
+from recsys_ae.ranking import Ranking, rank_top_k
+
+K = 100  # items of a list by which the recall is measured
+WANTED = 0.98  # of them that are to be found
+CELLS_PER_ROOT = 4  # of the square root of the number of items: faiss' rule of thumb
+TRAINED_ON = 40  # items a cell
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """Item rows in cells (faiss IndexIVFFlat), the bias as one more dimension; of `cells`, the `probed` nearest are searched.
+
+    Within those cells scores are exact. `recall`: of the items of exact lists of 100, the share that the index finds.
+    """
+
+    cells: int
+    probed: int
+    recall: float
+    queries: int
+    _faiss: Any
+
+    @classmethod
+    def of(cls, model: Recommender, sample: Histories) -> "Index | None":
+        """Of a fitted model, its recall measured on histories (B, I); None where its scores are no inner products, or B is 0.
+
+        As few cells are searched as give a recall of 0.98. Raises ConfigError where faiss is missing.
+        """
+        factors = model.factors(sample)
+        if factors is None or not len(sample):
+            return None
+        faiss = _faiss()
+        weight = factors.weight.cpu().numpy()
+        bias = np.zeros(len(weight), np.float32) if factors.bias is None else factors.bias.cpu().numpy()
+        rows = np.ascontiguousarray(np.column_stack([weight, bias]), np.float32)
+        cells = max(1, min(int(CELLS_PER_ROOT * len(rows) ** 0.5), len(rows) // TRAINED_ON))
+        made = faiss.IndexIVFFlat(faiss.IndexFlatIP(rows.shape[1]), rows.shape[1], cells, faiss.METRIC_INNER_PRODUCT)
+        made.train(rows)
+        made.add(rows)
+        exact = rank_top_k(model, sample, min(K, len(rows)), exclude_seen=False).items
+        queries = _queries(factors.queries.cpu().numpy())
+        probed, recall = 1, 0.0
+        while recall < WANTED and probed < cells:
+            probed = min(2 * probed, cells)
+            made.nprobe = probed
+            found = made.search(queries, exact.shape[1])[1]
+            recall = float(np.mean([np.isin(row, own).mean() for row, own in zip(exact, found, strict=True)]))
+        return cls(cells, probed, 1.0 if probed == cells else recall, len(sample), made)
+
+    def ranked(
+        self, queries: NDArray[np.float32], left_out: Sequence[NDArray[np.integer]], ks: Sequence[int]
+    ) -> list[Ranking | None]:
+        """For each query (B, H) the k best items but those left out; None where the cells that were searched hold too few."""
+        most = max(k + len(out) for k, out in zip(ks, left_out, strict=True))
+        scores, items = self._faiss.search(_queries(queries), min(most, self._faiss.ntotal))
+        lists: list[Ranking | None] = []
+        for row, columns, out, k in zip(scores, items, left_out, ks, strict=True):
+            kept = np.flatnonzero((columns >= 0) & ~np.isin(columns, out))
+            order = kept[np.lexsort((columns[kept], -row[kept]))][:k]
+            whole = len(order) == k
+            lists.append(Ranking(columns[order][None].astype(np.int32), row[order][None]) if whole else None)
+        return lists
+
+
+def _queries(queries: NDArray[np.float32]) -> NDArray[np.float32]:
+    """With the factor of the bias."""
+    return np.ascontiguousarray(np.column_stack([queries, np.ones(len(queries), np.float32)]), np.float32)
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError:
+        raise ConfigError("index_from_items needs faiss; pip install 'recsys-ae[faiss]'") from None
+    return faiss
