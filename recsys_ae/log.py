@@ -14,6 +14,7 @@ from recsys_ae.canonical import IdMode
 from recsys_ae.cleaning import Cleaning, clean, write_parquet
 from recsys_ae.errors import LogError
 from recsys_ae.ids import IdKind
+from recsys_ae.preprocessing import Preprocessing
 from recsys_ae.scratch import whole_file
 from recsys_ae.sources import FileSource, Source, TableSource, connection, identifier, matched
 from recsys_ae.staging import Columns, no_column, stage
@@ -142,6 +143,24 @@ def _read(
         staged = stage(con, source, columns or Columns(), ids, cleaning.preprocessing)
         stored, dropped = clean(con, staged, cleaning, source.name, into, batch_rows)
     return InteractionLog(stored, staged.read, dropped)
+
+
+def write_without(
+    path: str | Sequence[str], left_out: pa.Table, preprocessing: Preprocessing, into: Path, columns: Columns | None = None
+) -> tuple[int, int]:
+    """Write a log as it came, under canonical names, but for all rows of some pairs; rows written, and rows left out.
+
+    `path` as of `read_log`; `left_out` has the columns user_id, item_id. Rows keep their order. Raises LogError.
+    """
+    with connection() as con, whole_file(into) as partial:
+        staged = stage(con, FileSource(matched(path)), columns or Columns(), "auto", preprocessing)
+        con.register("left_out", left_out)
+        same = " and ".join(f"l.{name} = {staged.expressions[name]}" for name in ("user_id", "item_id"))
+        selected = ", ".join(f"{expression} as {name}" for name, expression in staged.expressions.items())
+        query = f"select {selected} from events where not exists (select 1 from left_out l where {same}) order by rowid"
+        write_parquet(con.sql(query).to_arrow_reader(BATCH_ROWS), partial)
+        kept = pq.read_metadata(partial).num_rows
+    return kept, staged.read - kept
 
 
 def read_columns(path: str | Sequence[str], columns: Mapping[str, str]) -> list[dict[str, str | None]]:
