@@ -16,7 +16,7 @@ from recsys_ae.errors import LogError
 from recsys_ae.ids import IdKind
 from recsys_ae.preprocessing import Preprocessing
 from recsys_ae.scratch import whole_file
-from recsys_ae.sources import FileSource, Source, TableSource, connection, identifier, matched
+from recsys_ae.sources import FileSource, Source, TableSource, connection, identifier, matched, one_row
 from recsys_ae.staging import Columns, no_column, stage
 
 DUCKDB_SHARE, DUCKDB_LEAST = 0.35, 100 * 10**6  # of the memory limit; what it counts is about half of what it holds
@@ -155,11 +155,17 @@ def write_without(
     with connection() as con, whole_file(into) as partial:
         staged = stage(con, FileSource(matched(path)), columns or Columns(), "auto", preprocessing)
         con.register("left_out", left_out)
-        same = " and ".join(f"l.{name} = {staged.expressions[name]}" for name in ("user_id", "item_id"))
-        selected = ", ".join(f"{expression} as {name}" for name, expression in staged.expressions.items())
-        query = f"select {selected} from events where not exists (select 1 from left_out l where {same}) order by rowid"
+        names = ", ".join(staged.expressions)
+        events = ", ".join(f"{expression} as {name}" for name, expression in staged.expressions.items())
+        same = " and ".join(f"l.{name}::varchar = e.{name}::varchar" for name in ("user_id", "item_id"))
+        query = f"""
+            select {names} from (select {events}, rowid as place from events) e
+            where not exists (select 1 from left_out l where {same}) order by place
+        """
+        kept = one_row(con, f"select count(*) from ({query})")[0]
+        if not kept:
+            raise LogError(f"{path}: no row is left of {staged.read} read; expected some to stay")
         write_parquet(con.sql(query).to_arrow_reader(BATCH_ROWS), partial)
-        kept = pq.read_metadata(partial).num_rows
     return kept, staged.read - kept
 
 

@@ -48,14 +48,14 @@ def least_supported(supports: NDArray[np.float32], share: float) -> NDArray[np.b
     return gone
 
 
-def random_share(supports: NDArray[np.float32], below: float = 0.5) -> float:
-    """The share of the interactions that look like clicks at random, at most: 0 to 1; NaN of none.
+def random_share(supports: NDArray[np.float32], below: float = 0.5) -> float | None:
+    """The share of the interactions that look like clicks at random, at most: 0 to 1; None of none.
 
     Supports of random clicks are uniform, so twice as many of them as lie below one half (Storey 2002, A direct approach to
     false discovery rates, eq. 6, with the scale turned round). Genuine interactions that the model cannot explain count too.
     """
     if not len(supports):
-        return float("nan")
+        return None
     return min(1.0, float((supports < below).mean()) / below)
 
 

@@ -77,7 +77,7 @@ def purity(near: NDArray[np.integer], labels: NDArray[np.bool_]) -> tuple[float,
     With one label a point it is the share of the neighbours that have the same. Points without a label do not count.
     Raises DataError where fewer than two have one.
     """
-    held = labels.any(axis=1)
+    held = labels.sum(1) > 0
     known = labels[held].astype(np.float64)
     if len(known) < 2:
         raise DataError(f"{len(known)} points with a label; expected two or more")

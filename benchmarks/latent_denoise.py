@@ -1,0 +1,169 @@
+"""Planted random events found by the support of the rest of the history, and what a log cleaned of them is worth.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.latent_denoise SET [--rates R ...] [--seeds SEED ...] [--law uniform|popular]
+        [--data FOLDER] [--users N]
+
+The events are planted in the histories of the training users: of items that they do not have, all alike (`uniform`) or in
+proportion to popularity (`popular`). A model judges the log that it was trained on, noise and all. Validation and test users
+are clean. The cleaned log lacks as many interactions as were planted. `half`: a model not fitted on the users it judges.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from benchmarks.record import write
+from recsys_ae import datasets
+from recsys_ae.dataset import Dataset
+from recsys_ae.evaluation import evaluate
+from recsys_ae.histories import Histories
+from recsys_ae.latent.denoise import least_supported, random_share, support
+from recsys_ae.log import Cleaning, Columns, read_log
+from recsys_ae.models import MODELS, Recommender
+from recsys_ae.preprocessing import Preprocessing
+from recsys_ae.split import Split, strong_generalization
+from recsys_ae.training import RunContext
+
+JUDGES = ("mult_dae", "mult_vae", "ease", "als", "item_knn")
+RETRAINED = ("mult_dae", "ease")
+METRIC = "ndcg@100"
+LEAST = 5
+Flags = NDArray[np.bool_]
+
+
+def data_of(name: str, folder: Path | None, users: int | None, seed: int) -> Dataset:
+    """Users and items of five interactions and more; ratings of 4 and more where there are ratings."""
+    if name == "ml-1m":
+        assert folder is not None
+        data = Dataset.from_log(
+            read_log(str(folder / "pairs.parquet"), Columns(timestamp="no time"), Cleaning(Preprocessing(), LEAST, LEAST))
+        )
+    else:
+        rule = Preprocessing(min_weight=4.0)
+        data = Dataset.from_log(datasets.load(name).clean(Cleaning(rule, LEAST, LEAST)), rule)
+    if users is None or users >= len(data.users):
+        return data
+    return data.with_rows(np.sort(np.random.default_rng(seed).permutation(len(data.users))[:users]))
+
+
+def planted(histories: Histories, rate: float, law: str, rng: np.random.Generator) -> tuple[Histories, Flags]:
+    """Histories of which `rate` of the interactions are noise, and which, (N,)."""
+    odds = np.ones(histories.n_items) if law == "uniform" else np.bincount(histories.items, minlength=histories.n_items) + 0.0
+    counts = rng.binomial(histories.lengths, rate / (1 - rate))
+    rows: list[list[int]] = []
+    flags: list[Flags] = []
+    for row, count in enumerate(counts.tolist()):
+        own = histories.row(row)
+        free = odds.copy()
+        free[own] = 0
+        new = rng.choice(histories.n_items, min(count, np.count_nonzero(free)), replace=False, p=free / free.sum())
+        order = rng.permutation(len(own) + len(new))
+        rows.append(np.concatenate([own, new])[order].tolist())
+        flags.append(order >= len(own))
+    return Histories.from_rows(rows, histories.n_items), np.concatenate(flags)
+
+
+def fitted(name: str, split: Split, train: Histories, seed: int) -> Recommender:
+    """A model with its defaults, stopped by the validation users."""
+    model = MODELS[name](MODELS[name].Config(), train.n_items)
+    model.fit(train, validation=split.validation, run=RunContext(seed=seed))
+    return model
+
+
+def by_popularity(log: Histories) -> NDArray[np.float32]:
+    """Baseline: how many others have the item."""
+    return np.bincount(log.items, minlength=log.n_items)[log.items].astype(np.float32)
+
+
+def by_similarity(log: Histories) -> NDArray[np.float32]:
+    """Baseline: the mean cosine of the item's column and those of the other items of the history (item-kNN, all neighbours)."""
+    x = (log.matrix > 0).toarray().astype(np.float32)
+    x_unit = x / np.maximum(np.linalg.norm(x, axis=0), 1e-12)
+    similar = x_unit.T @ x_unit
+    np.fill_diagonal(similar, 0)
+    means = (x @ similar) / np.maximum(x.sum(1, keepdims=True) - 1, 1)
+    return means[log.rows, log.items]
+
+
+def by_other_half(name: str, split: Split, log: Histories, seed: int) -> NDArray[np.float32]:
+    """Each half of the users judged by a model of the other half."""
+    first = np.random.default_rng(seed).permutation(len(log)) < len(log) // 2
+    found = np.empty(log.n_interactions, np.float32)
+    for side in (first, ~first):
+        model = fitted(name, split, log.take(np.flatnonzero(~side)), seed)
+        found[side[log.rows]] = support(model, log.take(np.flatnonzero(side)))
+    return found
+
+
+def found_by(supports: NDArray[np.float32], noise: Flags) -> dict[str, float]:
+    """ROC-AUC, and the share of noise among as many as were planted (precision, and recall too)."""
+    n = int(noise.sum())
+    ranks = rankdata(-supports)
+    auc = (ranks[noise].sum() - n * (n + 1) / 2) / (n * (len(noise) - n))
+    return {
+        "roc_auc": round(float(auc), 4),
+        "precision": round(float(noise[least_supported(supports, n / len(noise))].mean()), 4),
+    }
+
+
+def judges(split: Split, log: Histories, seed: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """The supports by each baseline and model."""
+    yield "popularity", by_popularity(log)
+    yield "item_knn similarity", by_similarity(log)
+    for name in JUDGES:
+        yield name, support(fitted(name, split, log, seed), log)
+    yield "ease, half", by_other_half("ease", split, log, seed)
+    yield "mult_dae, half", by_other_half("mult_dae", split, log, seed)
+
+
+def measure(data: Dataset, rate: float, law: str, seed: int) -> dict[str, Any]:
+    """One rate and seed."""
+    split = strong_generalization(data, seed=seed)
+    clean = split.train.histories
+    clean = Histories(clean.indptr, clean.items, np.ones_like(clean.weights), clean.n_items)
+    log, noise = planted(clean, rate, law, np.random.default_rng([seed, round(1000 * rate)]))
+    found: dict[str, Any] = {"interactions": len(noise), "noise": round(float(noise.mean()), 4), "judges": {}, METRIC: {}}
+    supports = {}
+    for name, values in judges(split, log, seed):
+        supports[name] = values
+        found["judges"][name] = found_by(values, noise)
+        if name in JUDGES or name.endswith("half"):
+            found["judges"][name]["random_share"] = round(random_share(values) or 0.0, 4)
+        print(law, rate, seed, name, found["judges"][name], flush=True)
+    share = float(noise.mean())
+    logs = {"clean": clean, "noisy": log} | {
+        f"cleaned by {name}": log.select(~least_supported(supports[name], share))
+        for name in ("mult_dae", "ease", "item_knn similarity", "popularity")
+    }
+    for model in RETRAINED:
+        found[METRIC][model] = {}
+        for name, train in logs.items():
+            score = evaluate(fitted(model, split, train, seed), split.test, (100,)).scores[METRIC]
+            found[METRIC][model][name] = round(score.mean, 4)
+        print(law, rate, seed, model, found[METRIC][model], flush=True)
+    return found
+
+
+def main() -> None:
+    """Measure, print, write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("set", choices=("movielens-small", "synthetic", "ml-1m"))
+    parser.add_argument("--rates", nargs="+", type=float, default=[0.05, 0.1, 0.2])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--law", choices=("uniform", "popular"), default="uniform")
+    parser.add_argument("--data", type=Path, help="folder of ml-1m's pairs.parquet")
+    parser.add_argument("--users", type=int, help="as many users, drawn by chance")
+    asked = parser.parse_args()
+    data = data_of(asked.set, asked.data, asked.users, 0)
+    rates = {str(rate): {seed: measure(data, rate, asked.law, seed) for seed in asked.seeds} for rate in asked.rates}
+    sizes = {"users": len(data.users), "items": len(data.items), "interactions": data.histories.n_interactions}
+    write("latent_denoise", {"set": asked.set, **sizes, "law": asked.law, "rates": rates}, f"-{asked.set}-{asked.law}")
+
+
+if __name__ == "__main__":
+    main()
