@@ -1,7 +1,7 @@
 """Planted random events found by the support of the rest of the history, and what a log cleaned of them is worth.
 
     OMP_NUM_THREADS=1 python -m benchmarks.latent_denoise SET [--rates R ...] [--seeds SEED ...] [--law uniform|popular]
-        [--data FOLDER] [--users N]
+        [--judges NAME ...] [--retrained NAME ...] [--data FOLDER] [--users N]
 
 The events are planted in the histories of the training users: of items that they do not have, all alike (`uniform`) or in
 proportion to popularity (`popular`). A model judges the log that it was trained on, noise and all. Validation and test users
@@ -9,7 +9,7 @@ are clean. The cleaned log lacks as many interactions as were planted. `half`: a
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,19 @@ from recsys_ae import datasets
 from recsys_ae.dataset import Dataset
 from recsys_ae.evaluation import evaluate
 from recsys_ae.histories import Histories
-from recsys_ae.latent.denoise import least_supported, random_share, support
+from recsys_ae.latent.denoise import least_supported, support
 from recsys_ae.log import Cleaning, Columns, read_log
 from recsys_ae.models import MODELS, Recommender
 from recsys_ae.preprocessing import Preprocessing
 from recsys_ae.split import Split, strong_generalization
 from recsys_ae.training import RunContext
 
-JUDGES = ("mult_dae", "mult_vae", "ease", "als", "item_knn")
-RETRAINED = ("mult_dae", "ease")
+RATES = [0.05, 0.1, 0.2]
+HALF = ", half"
+JUDGES = ("mult_dae", "ease", "als", "item_knn", "ease" + HALF, "als" + HALF)
 METRIC = "ndcg@100"
-LEAST = 5
+LEAST_USER, LEAST_ITEM = 5, 8
+"""Interactions."""
 Flags = NDArray[np.bool_]
 
 
@@ -41,11 +43,13 @@ def data_of(name: str, folder: Path | None, users: int | None, seed: int) -> Dat
     if name == "ml-1m":
         assert folder is not None
         data = Dataset.from_log(
-            read_log(str(folder / "pairs.parquet"), Columns(timestamp="no time"), Cleaning(Preprocessing(), LEAST, LEAST))
+            read_log(
+                str(folder / "pairs.parquet"), Columns(timestamp="no time"), Cleaning(Preprocessing(), LEAST_USER, LEAST_ITEM)
+            )
         )
     else:
         rule = Preprocessing(min_weight=4.0)
-        data = Dataset.from_log(datasets.load(name).clean(Cleaning(rule, LEAST, LEAST)), rule)
+        data = Dataset.from_log(datasets.load(name).clean(Cleaning(rule, LEAST_USER, LEAST_ITEM)), rule)
     if users is None or users >= len(data.users):
         return data
     return data.with_rows(np.sort(np.random.default_rng(seed).permutation(len(data.users))[:users]))
@@ -90,6 +94,12 @@ def by_similarity(log: Histories) -> NDArray[np.float32]:
     return means[log.rows, log.items]
 
 
+BASELINES: dict[str, Callable[[Histories], NDArray[np.float32]]] = {
+    "popularity": by_popularity,
+    "item_knn similarity": by_similarity,
+}
+
+
 def by_other_half(name: str, split: Split, log: Histories, seed: int) -> NDArray[np.float32]:
     """Each half of the users judged by a model of the other half."""
     first = np.random.default_rng(seed).permutation(len(log)) < len(log) // 2
@@ -111,41 +121,34 @@ def found_by(supports: NDArray[np.float32], noise: Flags) -> dict[str, float]:
     }
 
 
-def judges(split: Split, log: Histories, seed: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """The supports by each baseline and model."""
-    yield "popularity", by_popularity(log)
-    yield "item_knn similarity", by_similarity(log)
-    for name in JUDGES:
-        yield name, support(fitted(name, split, log, seed), log)
-    yield "ease, half", by_other_half("ease", split, log, seed)
-    yield "mult_dae, half", by_other_half("mult_dae", split, log, seed)
+def judged_by(name: str, split: Split, log: Histories, seed: int) -> NDArray[np.float32]:
+    """The supports by a baseline or a model."""
+    if name in BASELINES:
+        return BASELINES[name](log)
+    if name.endswith(HALF):
+        return by_other_half(name.removesuffix(HALF), split, log, seed)
+    return support(fitted(name, split, log, seed), log)
 
 
-def measure(data: Dataset, rate: float, law: str, seed: int) -> dict[str, Any]:
+def measure(data: Dataset, rate: float, seed: int, asked: argparse.Namespace) -> dict[str, Any]:
     """One rate and seed."""
     split = strong_generalization(data, seed=seed)
     clean = split.train.histories
     clean = Histories(clean.indptr, clean.items, np.ones_like(clean.weights), clean.n_items)
-    log, noise = planted(clean, rate, law, np.random.default_rng([seed, round(1000 * rate)]))
-    found: dict[str, Any] = {"interactions": len(noise), "noise": round(float(noise.mean()), 4), "judges": {}, METRIC: {}}
-    supports = {}
-    for name, values in judges(split, log, seed):
-        supports[name] = values
-        found["judges"][name] = found_by(values, noise)
-        if name in JUDGES or name.endswith("half"):
-            found["judges"][name]["random_share"] = round(random_share(values) or 0.0, 4)
-        print(law, rate, seed, name, found["judges"][name], flush=True)
-    share = float(noise.mean())
+    log, noise = planted(clean, rate, asked.law, np.random.default_rng([seed, round(1000 * rate)]))
+    found: dict[str, Any] = {"interactions": len(noise), "noise": round(float(noise.mean()), 4), METRIC: {}}
+    supports = {name: judged_by(name, split, log, seed) for name in (*BASELINES, *asked.judges)}
+    found["judges"] = {name: found_by(values, noise) for name, values in supports.items()}
+    print(rate, seed, found["judges"], flush=True)
     logs = {"clean": clean, "noisy": log} | {
-        f"cleaned by {name}": log.select(~least_supported(supports[name], share))
-        for name in ("mult_dae", "ease", "item_knn similarity", "popularity")
+        f"cleaned by {name}": log.select(~least_supported(values, float(noise.mean()))) for name, values in supports.items()
     }
-    for model in RETRAINED:
+    for model in asked.retrained:
         found[METRIC][model] = {}
         for name, train in logs.items():
             score = evaluate(fitted(model, split, train, seed), split.test, (100,)).scores[METRIC]
             found[METRIC][model][name] = round(score.mean, 4)
-        print(law, rate, seed, model, found[METRIC][model], flush=True)
+        print(rate, seed, model, found[METRIC][model], flush=True)
     return found
 
 
@@ -153,16 +156,22 @@ def main() -> None:
     """Measure, print, write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("set", choices=("movielens-small", "synthetic", "ml-1m"))
-    parser.add_argument("--rates", nargs="+", type=float, default=[0.05, 0.1, 0.2])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--rates", nargs="+", type=float, default=RATES)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--judges", nargs="+", default=list(JUDGES), help="models; with ', half' fitted on other users")
+    parser.add_argument("--retrained", nargs="+", default=["ease"], help="models judged on the noisy, cleaned and clean logs")
     parser.add_argument("--law", choices=("uniform", "popular"), default="uniform")
     parser.add_argument("--data", type=Path, help="folder of ml-1m's pairs.parquet")
     parser.add_argument("--users", type=int, help="as many users, drawn by chance")
     asked = parser.parse_args()
     data = data_of(asked.set, asked.data, asked.users, 0)
-    rates = {str(rate): {seed: measure(data, rate, asked.law, seed) for seed in asked.seeds} for rate in asked.rates}
     sizes = {"users": len(data.users), "items": len(data.items), "interactions": data.histories.n_interactions}
-    write("latent_denoise", {"set": asked.set, **sizes, "law": asked.law, "rates": rates}, f"-{asked.set}-{asked.law}")
+    variant = "-".join(["", asked.set, asked.law, *([] if asked.rates == RATES else map(str, asked.rates))])
+    rates: dict[str, dict[int, Any]] = {str(rate): {} for rate in asked.rates}
+    for rate in asked.rates:
+        for seed in asked.seeds:
+            rates[str(rate)][seed] = measure(data, rate, seed, asked)
+            write("latent_denoise", {"set": asked.set, **sizes, "law": asked.law, "rates": rates}, variant)
 
 
 if __name__ == "__main__":

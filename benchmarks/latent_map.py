@@ -28,14 +28,14 @@ from recsys_ae.split import strong_generalization
 from recsys_ae.training import RunContext
 
 SETS = ("movielens-small", "synthetic")
-LEAST = 5
-"""Interactions of a user and of an item."""
+LEAST_USER, LEAST_ITEM = 5, 8
+"""Interactions."""
 
 
 def data_of(name: str) -> Dataset:
     """Ratings of 4 and more, with genres."""
     raw = datasets.load(name)
-    log = raw.clean(Cleaning(Preprocessing(min_weight=4.0), LEAST, LEAST))
+    log = raw.clean(Cleaning(Preprocessing(min_weight=4.0), LEAST_USER, LEAST_ITEM))
     return Dataset.from_log(log, Preprocessing(min_weight=4.0), raw.titles, raw.categories)
 
 
@@ -113,7 +113,7 @@ def measure(name: str, width: int, seed: int, maps: bool) -> dict[str, Any]:
             for kind, codes in (("users", users), ("items", items)):
                 if kind == "users" and entry not in (model,):
                     continue  # the same codes
-                values = dict(judged(codes, raw[kind], of[kind], maps, seed))
+                values = dict(judged(codes, raw[kind], of[kind], maps and kind == "items" and entry == model, seed))
                 found[kind]["entries"][entry] = {measure: round(value, 4) for measure, value in values.items()}
                 print(name, seed, kind, entry, found[kind]["entries"][entry], flush=True)
     return found
@@ -130,7 +130,7 @@ def main() -> None:
     sets = {
         name: {seed: measure(name, asked.width, seed, not asked.without_maps) for seed in asked.seeds} for name in asked.set
     }
-    write("latent_map", {"width": asked.width, "neighbours": NEAR, "least": LEAST, "sets": sets})
+    write("latent_map", {"width": asked.width, "neighbours": NEAR, "least_item": LEAST_ITEM, "sets": sets})
 
 
 if __name__ == "__main__":

@@ -92,8 +92,6 @@ def denoise(
         return
     counts = f"{done['interactions']:,} interactions of {done['users']:,} users by {done['version']}"
     plain(terminal, f"{counts}, {done['unknown_items']:,} with unknown items not judged")
-    if done["random_share"] is not None:
-        plain(terminal, f"at most {100 * done['random_share']:.1f} % of them look like clicks at random")
     plain(terminal, f"written to {out}")
     if cleaned is not None:
         plain(terminal, f"{done['rows_kept']:,} rows written to {cleaned}, {done['rows_removed']:,} removed")

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipelines.latent.opening import opened, users_of, write_table
 from recsys_ae.errors import ConfigError
-from recsys_ae.latent.denoise import FOLDS, least_supported, random_share, support
+from recsys_ae.latent.denoise import FOLDS, least_supported, support
 from recsys_ae.log import write_without
 
 
@@ -56,7 +56,6 @@ def denoise(registry: Path, version: str | None, log: Path, asked: Asked) -> dic
         "users": len(known.users),
         "interactions": len(supports),
         "unknown_items": known.unknown,
-        "random_share": random_share(supports),
     }
     if asked.cleaned is not None:
         gone = least_supported(supports, asked.remove or 0) if asked.threshold is None else supports < asked.threshold

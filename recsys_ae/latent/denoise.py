@@ -18,8 +18,8 @@ def support(model: Recommender, histories: Histories, *, folds: int = FOLDS, see
 
     Each history is cut at random into `folds` parts (one interaction each where it has fewer), and the items of a part are
     scored from the other parts. The support of an item is the share of the items outside of the history that score lower,
-    ties by half: of a click at random on any item it is spread evenly between 0 and 1. What stands twice in a history does
-    not support itself.
+    ties by half: of a click at random on any item, unknown to the model's training, it is spread evenly between 0 and 1.
+    What stands twice in a history does not support itself.
 
     The score of what is left out, as denoising autoencoders learn it (Vincent et al. 2008, Extracting and Composing Robust
     Features with Denoising Autoencoders), for any model; docs/latent_denoising.md has it beside other ways to score.
@@ -46,17 +46,6 @@ def least_supported(supports: NDArray[np.float32], share: float) -> NDArray[np.b
     gone = np.zeros(len(supports), np.bool_)
     gone[np.argsort(supports, kind="stable")[: round(share * len(supports))]] = True
     return gone
-
-
-def random_share(supports: NDArray[np.float32], below: float = 0.5) -> float | None:
-    """The share of the interactions that look like clicks at random, at most: 0 to 1; None of none.
-
-    Supports of random clicks are uniform, so twice as many of them as lie below one half (Storey 2002, A direct approach to
-    false discovery rates, eq. 6, with the scale turned round). Genuine interactions that the model cannot explain count too.
-    """
-    if not len(supports):
-        return None
-    return min(1.0, float((supports < below).mean()) / below)
 
 
 def _parts(histories: Histories, folds: int, seed: int) -> NDArray[np.int64]:
