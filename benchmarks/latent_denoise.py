@@ -9,6 +9,7 @@ are clean. The cleaned log lacks as many interactions as were planted. `half`: a
 """
 
 import argparse
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from benchmarks.record import write
+from benchmarks.record import RESULTS, write
+from pipelines.report.drawing import MARKERS, SERIES, legend, legend_room, panels, style, svg
 from recsys_ae import datasets
 from recsys_ae.dataset import Dataset
 from recsys_ae.evaluation import evaluate
@@ -152,6 +154,30 @@ def measure(data: Dataset, rate: float, seed: int, asked: argparse.Namespace) ->
     return found
 
 
+def draw(name: str, law: str, picture: Path) -> None:
+    """ROC-AUC and precision by rate, from the result files of a set, of the judges that stand in all of them."""
+    files = sorted(RESULTS.glob(f"latent_denoise-{name}-{law}-*.json"))
+    rates = {
+        float(rate): by_seed for path in files for rate, by_seed in json.loads(path.read_text())["rates"].items() if by_seed
+    }
+    at = sorted(rates)
+    in_all = set.intersection(*({*one["judges"]} for by_seed in rates.values() for one in by_seed.values()))
+    names = [each for each in next(iter(rates[at[0]].values()))["judges"] if each in in_all]
+    with style():
+        figure, axes = panels(2, 2.0, legend_room(names, 0.6))
+        for own, measure_, title in zip(axes, ("roc_auc", "precision"), ("ROC-AUC", "precision among as many"), strict=True):
+            for place, each in enumerate(names):
+                means = [np.mean([one["judges"][each][measure_] for one in rates[rate].values()]) for rate in at]
+                own.plot([100 * rate for rate in at], means, color=SERIES[place], marker=MARKERS[place])
+            own.set_title(title)
+            own.set_xlabel("% of the log is noise", labelpad=3)
+            own.set_xticks([100 * rate for rate in at])
+            own.grid(axis="y")
+        legend(figure, names, SERIES[: len(names)], MARKERS[: len(names)])
+        picture.write_text(svg(figure, f"Planted random events found on {name}, by the share of noise"), "utf-8")
+    print(f"written to {picture}")
+
+
 def main() -> None:
     """Measure, print, write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -163,7 +189,11 @@ def main() -> None:
     parser.add_argument("--law", choices=("uniform", "popular"), default="uniform")
     parser.add_argument("--data", type=Path, help="folder of ml-1m's pairs.parquet")
     parser.add_argument("--users", type=int, help="as many users, drawn by chance")
+    parser.add_argument("--draw", type=Path, metavar="FILE.svg", help="draw what was measured before, and measure nothing")
     asked = parser.parse_args()
+    if asked.draw is not None:
+        draw(asked.set, asked.law, asked.draw)
+        return
     data = data_of(asked.set, asked.data, asked.users, 0)
     sizes = {"users": len(data.users), "items": len(data.items), "interactions": data.histories.n_interactions}
     variant = "-".join(["", asked.set, asked.law, *([] if asked.rates == RATES else map(str, asked.rates))])

@@ -1,6 +1,7 @@
 """How far codes of users and items, and maps of them, can be trusted: mult_vae, mult_dae, ALS and PCA of the same width.
 
     OMP_NUM_THREADS=1 python -m benchmarks.latent_map [--set NAME ...] [--seeds SEED ...] [--width Z] [--without-maps]
+        [--picture FILE.svg]
 
 Every history is cut at random into halves: models are fitted on the first ones, of which also the codes are; a user's genres
 are those of which the second half has more than is usual. Neighbours are the nearest ten by cosine, on maps by distance.
@@ -8,6 +9,7 @@ are those of which the second half has more than is usual. Neighbours are the ne
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from scipy.spatial import cKDTree
 
 from benchmarks.record import write
 from pipelines.latent.map import NEAR, category_labels
+from pipelines.latent.picture import map_picture
 from recsys_ae import datasets
 from recsys_ae.dataset import Dataset
 from recsys_ae.histories import Histories
@@ -28,6 +31,8 @@ from recsys_ae.split import strong_generalization
 from recsys_ae.training import RunContext
 
 SETS = ("movielens-small", "synthetic")
+MAPPED = ("pca", "als", "mult_vae")
+"""Entries whose maps are judged too."""
 LEAST_USER, LEAST_ITEM = 5, 8
 """Interactions."""
 
@@ -91,7 +96,7 @@ def judged(codes: Codes, raw: Codes, labels: NDArray[np.bool_], maps: bool, seed
         yield f"{method} map: trustworthiness to the codes", trustworthiness(codes, places, NEAR)
 
 
-def measure(name: str, width: int, seed: int, maps: bool) -> dict[str, Any]:
+def measure(name: str, width: int, seed: int, maps: bool, picture: Path | None) -> dict[str, Any]:
     """One set and seed: kind -> entry -> measure -> value."""
     whole = data_of(name)
     first, second = halves(whole.histories, np.random.default_rng(seed))
@@ -108,12 +113,17 @@ def measure(name: str, width: int, seed: int, maps: bool) -> dict[str, Any]:
         }
         for kind in raw
     }
-    for model in ("mult_vae", "mult_dae", "als", "pca"):
+    for model in ("pca", "als", "mult_vae", "mult_dae"):
         for entry, (users, items) in codes_of(model, data, width, seed).items():
+            if picture is not None and entry == "mult_vae":
+                drawn = map_picture(
+                    [("items", placed(items, "tsne", seed)[0], [(own or ("",))[0] for own in whole.metadata.categories])]
+                )
+                picture.write_text(drawn, "utf-8")
             for kind, codes in (("users", users), ("items", items)):
                 if kind == "users" and entry not in (model,):
                     continue  # the same codes
-                values = dict(judged(codes, raw[kind], of[kind], maps and kind == "items" and entry == model, seed))
+                values = dict(judged(codes, raw[kind], of[kind], maps and kind == "items" and entry in MAPPED, seed))
                 found[kind]["entries"][entry] = {measure: round(value, 4) for measure, value in values.items()}
                 print(name, seed, kind, entry, found[kind]["entries"][entry], flush=True)
     return found
@@ -126,11 +136,14 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--without-maps", action="store_true")
+    parser.add_argument("--picture", type=Path, help="SVG file for the map of mult_vae's items")
     asked = parser.parse_args()
-    sets = {
-        name: {seed: measure(name, asked.width, seed, not asked.without_maps) for seed in asked.seeds} for name in asked.set
-    }
-    write("latent_map", {"width": asked.width, "neighbours": NEAR, "least_item": LEAST_ITEM, "sets": sets})
+    sets: dict[str, dict[int, Any]] = {name: {} for name in asked.set}
+    for name in asked.set:
+        for seed in asked.seeds:
+            sets[name][seed] = measure(name, asked.width, seed, not asked.without_maps, asked.picture)
+            facts = {"width": asked.width, "neighbours": NEAR, "least_item": LEAST_ITEM, "sets": sets}
+            write("latent_map", facts, "-" + "-".join(asked.set))
 
 
 if __name__ == "__main__":
