@@ -21,13 +21,12 @@ from pipelines.latent.map import NEAR, category_labels
 from pipelines.latent.picture import map_picture
 from recsys_ae import datasets
 from recsys_ae.dataset import Dataset
-from recsys_ae.histories import Histories
+from recsys_ae.histories import Histories, Holdout
 from recsys_ae.latent.codes import Codes, directions, item_codes, neighbours, user_codes
 from recsys_ae.latent.map import placed, purity, trustworthiness
 from recsys_ae.log import Cleaning
 from recsys_ae.models import MODELS
 from recsys_ae.preprocessing import Preprocessing
-from recsys_ae.split import strong_generalization
 from recsys_ae.training import RunContext
 
 SETS = ("movielens-small", "synthetic")
@@ -69,18 +68,17 @@ def codes_of(name: str, data: Dataset, width: int, seed: int) -> dict[str, tuple
     """Codes of all users and items, by the name of the entry."""
     if name == "pca":
         return {"pca": pca(data.histories, width)}
-    split = strong_generalization(data, seed=seed)
-    known = data.items.positions(split.train.items.ids)
-    if len(known) < len(data.items):
-        raise SystemExit(f"{len(data.items) - len(known)} items are unknown to the training users; expected none: another seed")
-    kind = MODELS[name]
-    model = kind(kind.Config(**{"factors" if name == "als" else "latent": width}), len(known))
-    model.fit(split.train.histories, validation=split.validation, run=RunContext(seed=seed))
-    users, rows = user_codes(model, data.histories), item_codes(model)
-    assert users is not None and rows is not None
-    alone = user_codes(model, Histories.from_rows([[column] for column in range(len(known))], len(known)))
+    rng, n_items = np.random.default_rng(seed), data.histories.n_items
+    rows = rng.permutation(len(data.users))
+    stop = np.sort(rows[: len(rows) // 10])
+    validation = Holdout(data.users.take(stop), *halves(data.histories.take(stop), rng))
+    model = MODELS[name](MODELS[name].Config(**{"factors" if name == "als" else "latent": width}), n_items)
+    model.fit(data.histories.take(np.sort(rows[len(stop) :])), validation=validation, run=RunContext(seed=seed))
+    users, items = user_codes(model, data.histories), item_codes(model)
+    assert users is not None and items is not None
+    alone = user_codes(model, Histories.from_rows([[column] for column in range(n_items)], n_items))
     assert alone is not None
-    found = {name: (users, rows)}
+    found = {name: (users, items)}
     return found if name == "als" else found | {f"{name}, items as histories of one": (users, alone)}
 
 

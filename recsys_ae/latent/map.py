@@ -29,7 +29,7 @@ def placed(vectors: Codes, method: MapMethod, seed: int) -> tuple[NDArray[np.flo
 
         found = TSNE(
             perplexity=PERPLEXITY,
-            metric="cosine",
+            metric="euclidean",  # of directions; by cosine a code of zeros has no distances
             neighbors="exact",
             initialization="pca",
             negative_gradient_method="bh" if len(unit) <= BY_TREES else "fft",

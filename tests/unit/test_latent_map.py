@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from recsys_ae.errors import DataError
-from recsys_ae.histories import Histories
 from recsys_ae.latent import codes as module
 from recsys_ae.latent.codes import item_codes, neighbours, user_codes
 from recsys_ae.latent.map import placed, purity, trustworthiness
@@ -108,4 +107,9 @@ def test_purity_counts_shared_labels() -> None:
 def test_one_point_has_a_place() -> None:
     places, explained = placed(np.ones((1, 4), np.float32), "tsne", 0)
     assert places.shape[0] == 1 and np.isfinite(places).all() and explained is not None
-    assert Histories.from_rows([[]], 3).n_interactions == 0
+
+
+def test_codes_of_zeros_have_a_place() -> None:
+    vectors, _ = clusters()
+    vectors[:2] = 0
+    assert np.isfinite(placed(vectors, "tsne", 0)[0]).all()
