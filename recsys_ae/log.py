@@ -14,8 +14,9 @@ from recsys_ae.canonical import IdMode
 from recsys_ae.cleaning import Cleaning, clean, write_parquet
 from recsys_ae.errors import LogError
 from recsys_ae.ids import IdKind
+from recsys_ae.preprocessing import Preprocessing
 from recsys_ae.scratch import whole_file
-from recsys_ae.sources import FileSource, Source, TableSource, connection, identifier, matched
+from recsys_ae.sources import FileSource, Source, TableSource, connection, identifier, matched, one_row
 from recsys_ae.staging import Columns, no_column, stage
 
 DUCKDB_SHARE, DUCKDB_LEAST = 0.35, 100 * 10**6  # of the memory limit; what it counts is about half of what it holds
@@ -142,6 +143,30 @@ def _read(
         staged = stage(con, source, columns or Columns(), ids, cleaning.preprocessing)
         stored, dropped = clean(con, staged, cleaning, source.name, into, batch_rows)
     return InteractionLog(stored, staged.read, dropped)
+
+
+def write_without(
+    path: str | Sequence[str], left_out: pa.Table, preprocessing: Preprocessing, into: Path, columns: Columns | None = None
+) -> tuple[int, int]:
+    """Write a log as it came, under canonical names, but for all rows of some pairs; rows written, and rows left out.
+
+    `path` as of `read_log`; `left_out` has the columns user_id, item_id. Rows keep their order. Raises LogError.
+    """
+    with connection() as con, whole_file(into) as partial:
+        staged = stage(con, FileSource(matched(path)), columns or Columns(), "auto", preprocessing)
+        con.register("left_out", left_out)
+        names = ", ".join(staged.expressions)
+        events = ", ".join(f"{expression} as {name}" for name, expression in staged.expressions.items())
+        same = " and ".join(f"l.{name}::varchar = e.{name}::varchar" for name in ("user_id", "item_id"))
+        query = f"""
+            select {names} from (select {events}, rowid as place from events) e
+            where not exists (select 1 from left_out l where {same}) order by place
+        """
+        kept = one_row(con, f"select count(*) from ({query})")[0]
+        if not kept:
+            raise LogError(f"{path}: no row is left of {staged.read} read; expected some to stay")
+        write_parquet(con.sql(query).to_arrow_reader(BATCH_ROWS), partial)
+    return kept, staged.read - kept
 
 
 def read_columns(path: str | Sequence[str], columns: Mapping[str, str]) -> list[dict[str, str | None]]:

@@ -1,56 +1,28 @@
 """A map of the items: the vectors that a model has of them, in two dimensions."""
 
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys_ae.beyond import Catalogue
 from recsys_ae.dataset import Dataset
-from recsys_ae.histories import Histories
+from recsys_ae.latent.codes import item_codes
+from recsys_ae.latent.map import MapMethod, placed
 from recsys_ae.models import Recommender
 
-MapMethod: TypeAlias = Literal["tsne", "pca", "none"]
 MOST = 2_000
 """Items on the map, the most popular ones."""
-PERPLEXITY = 30
-NEIGHBOURS_PER_PERPLEXITY = 3
 
 
 def item_vectors(model: Recommender, catalogue: Catalogue) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
     """Columns (M,) of the most popular items and the model's vectors of them (M, H); None where scores are no products."""
-    factors = model.factors(Histories.from_rows([[]], model.n_items))
-    if factors is None or factors.weight.shape[1] < 2:
+    vectors = item_codes(model)
+    if vectors is None:
         return None
     columns = np.argsort(-catalogue.popularity, kind="stable")[:MOST]
     columns = columns[catalogue.popularity[columns] > 0]
-    return columns, factors.weight[columns].float().cpu().numpy()
-
-
-def placed(vectors: NDArray[np.float32], method: MapMethod, seed: int) -> tuple[NDArray[np.float64], list[float] | None]:
-    """Places (M, 2) of vectors (M, H) by their directions: PCA with the share of variance of each axis, or t-SNE.
-
-    t-SNE: van der Maaten & Hinton 2008, by openTSNE with exact neighbours and one thread, so that a seed gives the same map.
-    """
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    if method == "tsne" and len(unit) > NEIGHBOURS_PER_PERPLEXITY * PERPLEXITY:
-        from openTSNE import TSNE  # imports scikit-learn: slow
-
-        found = TSNE(
-            perplexity=PERPLEXITY,
-            metric="cosine",
-            neighbors="exact",
-            initialization="pca",
-            negative_gradient_method="bh",
-            random_state=seed,
-            n_jobs=1,
-        ).fit(unit.astype(np.float64))
-        return np.asarray(found, np.float64), None
-    centred = unit.astype(np.float64) - unit.mean(0)
-    u, s, vt = np.linalg.svd(centred, full_matrices=False)
-    sign = np.sign(vt[np.arange(len(vt)), np.abs(vt).argmax(1)])  # else the axes' directions are chance
-    places = (u * s * sign)[:, :2]
-    return places, (s[:2] ** 2 / max(float((s**2).sum()), 1e-300)).tolist()
+    return columns, vectors[columns]
 
 
 def item_map(

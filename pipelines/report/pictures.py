@@ -15,7 +15,6 @@ from matplotlib.path import Path as Outline
 
 from pipelines.report import words
 from pipelines.report.drawing import (
-    CHARACTER,
     GRID,
     INK,
     MARKERS,
@@ -35,6 +34,7 @@ from pipelines.report.drawing import (
     ticks,
 )
 from pipelines.report.findings import ACCURACY, FOUND, Document, mean, name_of, split_name, standing
+from pipelines.report.scatter import category_layers, largest, scatter
 from pipelines.report.words import count, figure, interval, listed, moment, plain, plural, share
 
 ACTIVE = 0.01
@@ -460,12 +460,9 @@ def item_map(document: Document) -> Iterator[Picture]:
     categories = [_category(item) for item in items]
     named = [name for name in categories if name]
     if named:
-        most = sorted(set(named), key=lambda name: (-named.count(name), name))[:MOST]
-        layers = [("other", REST, np.array([name not in most for name in categories]))]
-        layers += [(label(name, 18), SERIES[at], np.array([c == name for c in categories])) for at, name in enumerate(most)]
-        top = ", ".join(f"{plain(name, 30)} {count(named.count(name))}" for name in most[:3])
+        top = ", ".join(f"{plain(name, 30)} {count(named.count(name))}" for name in largest(named)[:3])
         said = f"Items by category; the largest are {top}"
-        yield Picture("map-category", said, note, _scatter(x, y, [layer for layer in layers if layer[2].any()], said))
+        yield Picture("map-category", said, note, scatter(x, y, category_layers(categories, largest(named)), said))
     users = np.array([item.get("users") or 0 for item in items], float)
     if users.max() > users.min():
         edges = np.unique(np.quantile(users, (0.2, 0.4, 0.6, 0.8)))
@@ -477,7 +474,7 @@ def item_map(document: Document) -> Iterator[Picture]:
         said = f"Items by popularity, from {count(users.min())} to {count(users.max())} users"
         popular = [(label(items[at].get("title") or items[at]["item_id"]), at) for at in np.argsort(-users, kind="stable")[:60]]
         yield Picture(
-            "map-popularity", said, f"{note} Some of the most popular are named.", _scatter(x, y, layers, said, popular)
+            "map-popularity", said, f"{note} Some of the most popular are named.", scatter(x, y, layers, said, popular)
         )
 
 
@@ -490,45 +487,6 @@ def _category(item: Mapping[str, Any]) -> str:
     found = item.get("category")
     first = (found[0] if found else "") if isinstance(found, list | tuple) else str(found or "").partition("|")[0]
     return plain(first, 60)
-
-
-def _scatter(x: Any, y: Any, layers: Sequence[tuple[str, str, Any]], said: str, named: Sequence[tuple[str, int]] = ()) -> str:
-    """Points as one path a layer, each a line of almost no length with round ends: a few bytes a point."""
-    names = [name for name, _, _ in layers]
-    picture, axes = sheet(4.0, left=0.1, right=0.1, top=0.1, bottom=legend_room(names, 0.1))
-    pad = 0.03 * max(np.ptp(x), np.ptp(y), 1e-9)
-    axes.set_xlim(x.min() - pad, x.max() + pad)
-    axes.set_ylim(y.min() - pad, y.max() + pad)
-    codes = np.array([Outline.MOVETO, Outline.LINETO], np.uint8)
-    for _, colour, held in layers:
-        ends = np.repeat(np.column_stack([x[held], y[held]]), 2, axis=0)
-        ends[1::2, 0] += pad / 200
-        outline = Outline(ends, np.tile(codes, len(ends) // 2))
-        outline.should_simplify = False
-        axes.add_patch(PathPatch(outline, fill=False, edgecolor=colour, linewidth=3.6, capstyle="round", alpha=0.8))
-    _name_points(axes, x, y, named)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[["top", "right"]].set_visible(True)
-    axes.spines[:].set_color(GRID)
-    legend(picture, names, [colour for _, colour, _ in layers], ["o"] * len(names), line=False)
-    return svg(picture, said)
-
-
-def _name_points(axes: Axes, x: Any, y: Any, named: Sequence[tuple[str, int]], most: int = 9) -> None:
-    """Names beneath as many of these points as have room for one: none overlaps another or leaves the picture."""
-    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-    wide, tall = (right - left) / 5.0, (high - low) / 4.0  # of one inch
-    taken: list[tuple[float, float, float]] = []
-    for name, at in named:
-        half = (0.02 + CHARACTER * len(name) / 2) * wide
-        inside = left + half < x[at] < right - half and low + 0.3 * tall < y[at]
-        if inside and all(abs(x[at] - a) > half + b or abs(y[at] - c) > 0.3 * tall for a, b, c in taken):
-            box = {"facecolor": "#ffffff", "alpha": 0.75, "linewidth": 0, "pad": 1}
-            axes.text(x[at], y[at] - 0.06 * tall, name, ha="center", va="top", bbox=box)
-            taken.append((x[at], half, y[at]))
-        if len(taken) == most:
-            return
 
 
 def _profile(document: Document) -> Mapping[str, Any]:

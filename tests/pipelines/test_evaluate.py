@@ -16,7 +16,6 @@ from pipelines.config import load_config
 from pipelines.evaluate import evaluate_models
 from pipelines.evaluation.document import together
 from pipelines.evaluation.judged import Judged
-from pipelines.evaluation.latent_map import placed
 from pipelines.evaluation.per_user import PerUserFile, PerUserWriter
 from pipelines.ingest import split_dataset
 from recsys_ae import Histories, Holdout, IdMap, datasets
@@ -216,20 +215,6 @@ def test_the_map_is_of_the_autoencoder(judged: dict[str, Any]) -> None:
     assert len(found["items"]) == judged["split"]["train_items"]
     assert found["items"][0]["users"] == max(item["users"] for item in found["items"])
     assert 0 < found["explained"][1] <= found["explained"][0] < 1
-
-
-def test_maps_keep_what_is_near_together_and_a_seed_gives_the_same_one() -> None:
-    rng = np.random.default_rng(0)
-    centres = rng.normal(size=(3, 16))
-    kind = np.repeat(np.arange(3), 60)
-    vectors = (centres[kind] + 0.1 * rng.normal(size=(180, 16))).astype(np.float32)
-    for method in ("pca", "tsne"):
-        places, explained = placed(vectors, method, 0)  # type: ignore[arg-type]
-        assert (explained is None) == (method == "tsne")
-        np.testing.assert_array_equal(places, placed(vectors, method, 0)[0])  # type: ignore[arg-type]
-        middle = np.stack([places[kind == k].mean(0) for k in range(3)])
-        nearest = ((places[:, None] - middle) ** 2).sum(2).argmin(1)
-        assert (nearest == kind).mean() > 0.95
 
 
 def test_the_data_are_described_and_nothing_leaks(judged: dict[str, Any], home: Path) -> None:
