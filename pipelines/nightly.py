@@ -20,6 +20,7 @@ from pipelines.paths import digests, local_paths
 from pipelines.score import delivered, rehearse, score
 from pipelines.telling import tell
 from pipelines.telling.record import NightRecord
+from pipelines.latent.content import with_cold_items
 from pipelines.train import Report, artifact_of, fit, refit
 from pipelines.versions import in_test
 from pipelines.warm import origin
@@ -364,7 +365,7 @@ def publish(
             artifact, twin = Artifact.load(best.whole), Artifact.load(best.twin)
             facts = {"gate": verdict.as_json(), "failed_checks": list(failed), "forced": forced, "replaced": registry.current()}
             artifact.manifest.update(made_of=ours, **facts)
-            stored = StoredUsers(split.refit.users, split.refit.histories)
+            artifact, stored = with_cold_items(config, artifact, StoredUsers(split.refit.users, split.refit.histories))
             version = registry.publish(artifact, best.section.key, stored, best.validation, twin)
         registry.promote(version)
         return {"version": version}

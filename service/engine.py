@@ -101,11 +101,11 @@ class Engine:
         return cls(registry.show(version), artifact, stored, settings, store, recent)
 
     def for_user(self, user_id: Id, k: int, filters: Filters) -> Asked[Found]:
-        """A list for a stored user. Raises UnknownIdError, StoreError; HistoryTooLongError where it cannot be explained."""
+        """A list for a stored user. Raises UnknownIdError, StoreError, CannotShapeError."""
         return self._asked(self.users.history(user_id), k, filters)
 
     def for_history(self, events: Sequence[Event], k: int, filters: Filters) -> Asked[Found]:
-        """A list for the events of one user, whoever that is. Raises HistoryTooLongError where it cannot be explained."""
+        """A list for the events of one user, whoever that is. Raises CannotShapeError."""
         history, unknown = self._history(events)
         return self._asked(history, k, filters, unknown)
 
@@ -146,6 +146,7 @@ class Engine:
     def _found(self, history: Histories, k: int, filters: Filters, unknown: Sequence[Id], scores: Tensor) -> Found:
         """The list of a history, both (1, I), by its scores, which are used up."""
         known, shape, now = history.n_interactions > 0, filters.shape, self._shelf.now()
+        scores = self._shaper.drawn(scores, history, shape) if known else scores
         ranking = rank_scores(
             scores,
             history,
