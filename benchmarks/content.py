@@ -174,7 +174,9 @@ def gallery(path: Path) -> None:
     pixels: Pixels = pictures(tastes, WORLD.n_tastes, 0)
     shown = np.array([np.flatnonzero(tastes[:, 0] == taste)[place] for place in range(2) for taste in range(WORLD.n_tastes)])
     figure, axes = plt.subplots(2, len(shown), figsize=(len(shown) * 0.62, 1.5))
-    for row, images in zip(axes, (pixels[shown], fit_images(pixels, ImageConfig(steps=300)).reconstruct(pixels[shown])), strict=True):
+    for row, images in zip(
+        axes, (pixels[shown], fit_images(pixels, ImageConfig(steps=300)).reconstruct(pixels[shown])), strict=True
+    ):
         for place, image in zip(row, images, strict=True):
             place.imshow(image)
             place.axis("off")

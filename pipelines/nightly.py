@@ -16,11 +16,11 @@ from pipelines.evaluation.per_user import PerUserWriter
 from pipelines.held_out import held_out, may_have_seen
 from pipelines.ingest import Source, clean_files, clean_source, described, log_of, source_files, windows_of
 from pipelines.journal import Journal
+from pipelines.latent.content import with_cold_items
 from pipelines.paths import digests, local_paths
 from pipelines.score import delivered, rehearse, score
 from pipelines.telling import tell
 from pipelines.telling.record import NightRecord
-from pipelines.latent.content import with_cold_items
 from pipelines.train import Report, artifact_of, fit, refit
 from pipelines.versions import in_test
 from pipelines.warm import origin

@@ -17,6 +17,8 @@ SIDE = 32
 """Height and width of the images that are coded, in pixels."""
 Pixels = NDArray[np.uint8]
 """Images (N, SIDE, SIDE, 3), red, green, blue."""
+COMPONENTS_OF = 1_000
+"""Images, evenly spaced, whose principal components the network begins with."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,13 @@ class ImageConfig:
 
 
 class _Network(nn.Module):
-    """Three convolutions of stride 2, a linear code, and the way back."""
+    """Three convolutions of stride 2, a linear code, and the way back, beside the principal components of the pixels.
 
-    def __init__(self, config: ImageConfig) -> None:
+    The convolutions add to what the components say, at first nothing: a few hundred steps, which would not bring bare
+    convolutions as far as the components are, begin there.
+    """
+
+    def __init__(self, config: ImageConfig, images: Tensor) -> None:
         super().__init__()
         widths = [3, *(config.channels * 2**n for n in range(3))]
         ways = list(zip(widths, widths[1:], strict=False))
@@ -48,19 +54,28 @@ class _Network(nn.Module):
         self.inner = (widths[-1], SIDE // 8, SIDE // 8)
         size = int(np.prod(self.inner))
         self.code, self.back = nn.Linear(size, config.latent), nn.Linear(config.latent, size)
+        for last in (self.code, cast(nn.ConvTranspose2d, self.up[-1])):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(cast(Tensor, last.bias))
+        self.mean = images.mean(0)
+        some = (images[:: -(-len(images) // COMPONENTS_OF)] - self.mean).flatten(1)
+        found = torch.linalg.svd(some, full_matrices=False).Vh[: config.latent]
+        self.components = F.pad(found, (0, 0, 0, config.latent - len(found)))  # (Z, 3 SIDE^2)
 
     def encode(self, x: Tensor) -> Tensor:
         """(B, 3, SIDE, SIDE) -> (B, Z)."""
+        x = x - self.mean
+        linear = x.flatten(1) @ self.components.T
         for layer in self.down:
             x = F.gelu(layer(x))
-        return cast(Tensor, self.code(x.flatten(1)))
+        return linear + cast(Tensor, self.code(x.flatten(1)))
 
     def decode(self, z: Tensor) -> Tensor:
-        """(B, Z) -> (B, 3, SIDE, SIDE), between 0 and 1."""
+        """(B, Z) -> (B, 3, SIDE, SIDE)."""
         x = F.gelu(self.back(z)).view(-1, *self.inner)
         for layer in self.up[:-1]:
             x = F.gelu(layer(x))
-        return torch.sigmoid(self.up[-1](x))
+        return self.mean + (z @ self.components).view(-1, 3, SIDE, SIDE) + cast(Tensor, self.up[-1](x))
 
 
 class ImageAutoencoder:
@@ -79,7 +94,7 @@ class ImageAutoencoder:
         """What the codes hold of images, (N, SIDE, SIDE, 3)."""
         with torch.no_grad():
             parts = [self._network.decode(self._network.encode(_scaled(pixels[b]))) for b in _blocks(len(pixels))]
-        return (torch.cat(parts).permute(0, 2, 3, 1) * 255).round().byte().numpy()
+        return (torch.cat(parts).permute(0, 2, 3, 1).clamp(0, 1) * 255).round().byte().numpy()
 
 
 def fit_images(pixels: Pixels, config: ImageConfig | None = None, seed: int = 0) -> ImageAutoencoder:
@@ -90,11 +105,11 @@ def fit_images(pixels: Pixels, config: ImageConfig | None = None, seed: int = 0)
     config = config or ImageConfig()
     if pixels.shape[1:] != (SIDE, SIDE, 3) or len(pixels) < 2:
         raise DataError(f"images of shape {pixels.shape}; expected at least 2 of ({SIDE}, {SIDE}, 3)")
+    images = _scaled(pixels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = _Network(config)
+        network = _Network(config, images)
     generator = Generator().manual_seed(seed)
-    images = _scaled(pixels)
     optimiser = torch.optim.Adam(network.parameters(), config.learning_rate)
     epochs = max(config.epochs, -(-config.steps * config.batch_size // len(images)))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)

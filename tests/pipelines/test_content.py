@@ -76,7 +76,9 @@ def images(folder: Path, ids: Any = (*range(1000, 1000 + N_ITEMS), *COLD)) -> Pa
 
 def test_a_table_of_new_items_makes_a_version_that_knows_them(registry: Path, tmp_path: Path) -> None:
     before = Registry(registry).current()
-    done = run(tmp_path, "content", "fit", "--registry", "registry", "--items", str(table(tmp_path)), "--json", "--out", "f.parquet")
+    done = run(
+        tmp_path, "content", "fit", "--registry", "registry", "--items", str(table(tmp_path)), "--json", "--out", "f.parquet"
+    )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["of"] == before == Registry(registry).current() and told["cold"] == list(COLD) and told["skipped"] == {}

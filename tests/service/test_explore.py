@@ -1,6 +1,5 @@
 """explore over HTTP: a draw that the request's id decides, refused where the model has nothing to draw from."""
 
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -8,7 +7,6 @@ import numpy as np
 import pytest
 
 from recsys_ae.artifact import Artifact
-from recsys_ae.histories import Histories
 from recsys_ae.ids import IdMap
 from recsys_ae.items import ItemMetadata
 from recsys_ae.latent.content import extend

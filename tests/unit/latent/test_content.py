@@ -122,7 +122,10 @@ def test_the_error_that_a_regularisation_is_chosen_by_is_that_of_items_left_out_
         return float(((rows[item] - np.r_[1, values[item]] @ solved) ** 2).sum())
 
     errors = [sum(shares[i] * left_out(i, s) for i in range(12)) for s in STRENGTHS]
-    mean = sum(shares[i] * ((rows[i] - np.delete(shares, i) @ np.delete(rows, i, 0) / np.delete(shares, i).sum()) ** 2).sum() for i in range(12))
+    mean = sum(
+        shares[i] * ((rows[i] - np.delete(shares, i) @ np.delete(rows, i, 0) / np.delete(shares, i).sum()) ** 2).sum()
+        for i in range(12)
+    )
     assert found.regularisation == STRENGTHS[int(np.argmin(errors))]
     assert found.explained == pytest.approx(1 - min(errors) / mean)
 

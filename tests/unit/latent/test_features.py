@@ -16,7 +16,9 @@ def test_words_that_few_have_weigh_more_and_what_one_alone_has_is_left_out() -> 
 
 
 def test_only_the_most_frequent_words_are_kept() -> None:
-    assert bag_of_words({n: ["all", "even" if n % 2 else "odd", "few" if n < 2 else "many"] for n in range(9)}, most=2).values.shape == (9, 2)
+    assert bag_of_words(
+        {n: ["all", "even" if n % 2 else "odd", "few" if n < 2 else "many"] for n in range(9)}, most=2
+    ).values.shape == (9, 2)
     with pytest.raises(DataError, match="no word is shared by two of 2 items"):
         bag_of_words({1: ["a"], 2: ["b"]})
 
