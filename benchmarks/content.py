@@ -177,9 +177,9 @@ def gallery(path: Path) -> None:
     for row, images in zip(
         axes, (pixels[shown], fit_images(pixels, ImageConfig(steps=300)).reconstruct(pixels[shown])), strict=True
     ):
-        for place, image in zip(row, images, strict=True):
-            place.imshow(image)
-            place.axis("off")
+        for box, image in zip(row, images, strict=True):
+            box.imshow(image)
+            box.axis("off")
     figure.subplots_adjust(0, 0, 1, 1, 0.05, 0.05)
     figure.savefig(path, dpi=120)
 
