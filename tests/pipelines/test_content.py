@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.config import make_config
+from pipelines.config import ContentSection, make_config
+from pipelines.latent.content_commands import content_app
 from pipelines.latent.pictures import LARGEST_PIXELS, read_images
 from pipelines.train import train
 from recsys_ae.artifact import Artifact
@@ -133,7 +134,8 @@ def test_hostile_images_are_left_out_with_their_reason(tmp_path: Path) -> None:
     (place / "notes.txt").write_text("no image")
     found = read_images(place, "integer")
     assert found.items.ids == (1000, 1001) and found.pixels.shape == (2, SIDE, SIDE, 3)
-    assert set(found.skipped) == {"1.png", "2.jpg", "3.png", "4.png", "1001.png"} - ({"1001.png"} - set(found.skipped))
+    assert set(found.skipped) == {"1.png", "2.jpg", "3.png", "4.png", "1001.png"}
+    assert found.skipped["1001.png"] == "another file is of item 1001"
     assert "cannot be read as an image" in found.skipped["2.jpg"] and "50,000,000" in found.skipped["4.png"]
 
 
@@ -196,3 +198,11 @@ def test_a_section_that_has_nothing_to_go_by_is_refused(tmp_path: Path) -> None:
         make_config(given)
     with pytest.raises(ConfigError, match="unknown key"):
         make_config(configuration(tmp_path, pictures="x"))
+
+
+def test_every_key_and_command_is_on_the_page() -> None:
+    text = (Path(__file__).parents[2] / "docs/content.md").read_text()
+    for key in ContentSection.model_fields:
+        assert f"{key} = " in text, key
+    for command in content_app.registered_commands:
+        assert f"recsys-ae content {command.name}" in text, command.name
