@@ -11,6 +11,7 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
 from pipelines.latent.commands import latent_app
+from pipelines.latent.content_commands import content_app
 from pipelines.terminal import AsJson, ConfigPath, KeysPath, RegistryPath, err, out, plain, print_json, warn
 from recsys_ae.errors import ConfigError, RecsysError
 
@@ -25,6 +26,7 @@ app.add_typer(keys_app, name="keys")
 datasets_app = typer.Typer(help="The data sets known by name: list, show one, fetch a public one, generate one.")
 app.add_typer(datasets_app, name="datasets")
 app.add_typer(latent_app, name="latent")
+app.add_typer(content_app, name="content")
 
 
 @app.command()

@@ -29,6 +29,7 @@ from recsys_ae.cleaning import Cleaning
 from recsys_ae.datasets import DIVIDED, check_name
 from recsys_ae.errors import ConfigError
 from recsys_ae.evaluation import parse_metric
+from recsys_ae.latent.features import WORDS
 from recsys_ae.models import MODELS, ModelConfig
 from recsys_ae.objects import check_options, check_url, redacted
 from recsys_ae.preprocessing import Preprocessing
@@ -160,6 +161,16 @@ class ItemsSection(Section):
     category: str | None = None
 
     _no_secret = field_validator("path")(without_secret)
+
+
+class ContentSection(Section):
+    """What cold items are placed by, those of `[items]` or with an image that nobody has met: titles, categories, images of a
+    folder; so many words of titles and categories at most."""
+
+    titles: bool = True
+    categories: bool = True
+    images: Path | None = None
+    words: PositiveInt = WORDS
 
 
 Share = int | float
@@ -474,6 +485,7 @@ class RunConfig(BaseSettings):
     seed: NonNegativeInt = 0
     log: LogSection = LogSection()
     items: ItemsSection = ItemsSection()
+    content: ContentSection | None = None
     split: SplitSection = SplitSection()
     evaluation: EvaluationSection = EvaluationSection()
     run: RunSection = RunSection()
@@ -523,6 +535,12 @@ class RunConfig(BaseSettings):
             raise ValueError(f'[split] kind = "given" needs train and test, two files, or a [log] dataset of {sets}')
         if self.split.kind != "given" and not (self.log.path or self.log.dataset or self.log.url or self.log.source):
             raise ValueError('[log] has no source; expected path = "FILE", url = "DATABASE" with a query, or dataset = "NAME"')
+        if self.content is not None:
+            said = self.items.path is not None and (
+                (self.content.titles and self.items.title) or (self.content.categories and self.items.category)
+            )
+            if not said and self.content.images is None:
+                raise ValueError("[content] has nothing to go by; expected [items] with a title or category column, or images")
         if self.log.source and self.store.url is None:
             raise ValueError('[log] source = "store" needs a store; expected [store] url, or RECSYS_AE__STORE__URL')
         return self

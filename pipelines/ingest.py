@@ -2,11 +2,12 @@
 
 import datetime
 import glob
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.config import Paths, RunConfig, SplitSection
+from pipelines.config import ItemsSection, Paths, RunConfig, SplitSection
 from pipelines.paths import local_paths, naming_objects
 from pipelines.stored import store_events
 from recsys_ae import datasets, log, sql
@@ -106,13 +107,17 @@ def log_of(config: RunConfig) -> Path:
 
 
 def read_items(config: RunConfig, kind: IdKind) -> tuple[Titles, Categories]:
-    """Titles and categories by item id. Ids are of the log's kind. Raises LogError."""
-    section = config.items
-    assert section.path is not None
-    wanted = {"id": section.id, "title": section.title, "category": section.category}
-    paths = local_paths(config, section.path)
+    """Titles and categories of `[items]` by item id. Ids are of the log's kind. Raises LogError."""
+    assert config.items.path is not None
+    paths = local_paths(config, config.items.path)
     with naming_objects(config):
-        rows = log.read_columns(paths, {role: name for role, name in wanted.items() if name})
+        return items_of(paths, config.items, kind)
+
+
+def items_of(paths: Sequence[str], section: ItemsSection, kind: IdKind) -> tuple[Titles, Categories]:
+    """Titles and categories by item id, of files with the columns that the section names. Raises LogError."""
+    wanted = {"id": section.id, "title": section.title, "category": section.category}
+    rows = log.read_columns(paths, {role: name for role, name in wanted.items() if name})
     titles: Titles = {}
     categories: Categories = {}
     for row in rows:

@@ -16,6 +16,7 @@ from pipelines.evaluation.per_user import PerUserWriter
 from pipelines.held_out import held_out, may_have_seen
 from pipelines.ingest import Source, clean_files, clean_source, described, log_of, source_files, windows_of
 from pipelines.journal import Journal
+from pipelines.latent.content import with_cold_items
 from pipelines.paths import digests, local_paths
 from pipelines.score import delivered, rehearse, score
 from pipelines.telling import tell
@@ -364,7 +365,7 @@ def publish(
             artifact, twin = Artifact.load(best.whole), Artifact.load(best.twin)
             facts = {"gate": verdict.as_json(), "failed_checks": list(failed), "forced": forced, "replaced": registry.current()}
             artifact.manifest.update(made_of=ours, **facts)
-            stored = StoredUsers(split.refit.users, split.refit.histories)
+            artifact, stored = with_cold_items(config, artifact, StoredUsers(split.refit.users, split.refit.histories))
             version = registry.publish(artifact, best.section.key, stored, best.validation, twin)
         registry.promote(version)
         return {"version": version}

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pipelines.config import ModelSection, RunConfig
 from pipelines.ingest import split_dataset
+from pipelines.latent.content import with_cold_items
 from recsys_ae.artifact import Artifact, environment
 from recsys_ae.dataset import Dataset
 from recsys_ae.errors import CheckpointError
@@ -132,7 +133,7 @@ def checkpoint_folder(config: RunConfig, section: ModelSection, phase: str, wind
 def write_version(config: RunConfig, fitted: Fitted, model: Recommender, metrics: dict[str, Any], data: Dataset) -> str:
     """Write the refitted model as a registry version; returns its name."""
     artifact = artifact_of(config, fitted, model, metrics, data)
-    stored = StoredUsers(data.users, data.histories)
+    artifact, stored = with_cold_items(config, artifact, StoredUsers(data.users, data.histories))
     return Registry(config.registry.path).publish(artifact, fitted.section.key, stored, metrics)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from recsys_ae.histories import Histories
 from recsys_ae.models.base import Recommender
@@ -38,8 +39,8 @@ class Asked(Generic[T]):
     """The k best items of a history (1, I) by a model, and what to make of that ranking (1, k).
 
     `left_out` (N,) are columns that may not be in it, `allow` (I,) those that may, all where None; who passes the same array is
-    ranked together. `index`: of the model, to look in where all items are allowed. `long`: finishing it takes much longer than a
-    plain list; it comes last in its batch.
+    ranked together. `index`: of the model, to look in where all items are allowed. `drawn`: makes of the scores (1, I) those
+    that rank. `long`: finishing it takes much longer than a plain list; it comes last in its batch.
     """
 
     history: Histories
@@ -50,6 +51,7 @@ class Asked(Generic[T]):
     allow: NDArray[np.bool_] | None = None
     long: bool = False
     index: Index | None = None
+    drawn: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass(eq=False)
@@ -164,6 +166,9 @@ def _by_index(model: Recommender, asked: Sequence[Asked[Any]]) -> dict[int, Rank
 def _by_scores(model: Recommender, asked: Sequence[Asked[Any]]) -> list[Ranking]:
     """One product for all, and one search for those that may return the same items."""
     scores = model.score(Histories.stack([each.history for each in asked]))
+    for place, each in enumerate(asked):
+        if each.drawn is not None:
+            scores[place] = each.drawn(scores[place : place + 1])[0]
     found: dict[int, Ranking] = {}
     alike: dict[int, list[int]] = {}
     for place, each in enumerate(asked):

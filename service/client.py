@@ -69,11 +69,12 @@ class Client:
         include_seen: bool = False,
         diversity: float = 0.0,
         calibration: float = 0.0,
+        explore: float = 0.0,
         explain: bool = False,
     ) -> Recommendations:
         """The list of a stored user; ApiError with status 404 for one that is not."""
         query: dict[str, Any] = {"k": k, "exclude": list(exclude), "include_seen": include_seen, "explain": explain}
-        query |= {"diversity": diversity, "calibration": calibration, "category": list(categories or ())}
+        query |= {"diversity": diversity, "calibration": calibration, "explore": explore, "category": list(categories or ())}
         return self._ask(Recommendations, "GET", f"/v1/users/{_part(user_id)}/recommendations", query)
 
     def recommend(self, history: Sequence[Event], **wishes: Any) -> Recommendations:

@@ -108,13 +108,13 @@ class Engine:
     def for_user(self, user_id: Id, k: int, filters: Filters, stamp: Stamp | None = None) -> Asked[Found]:
         """A list for a stored user. `stamp`: the store's of this user and of the items, where just read.
 
-        Raises UnknownIdError, StoreError; HistoryTooLongError where it cannot be explained.
+        Raises UnknownIdError, StoreError, CannotShapeError.
         """
         user, items = stamp or (None, None)
         return self._asked(self.users.history(user_id, user), k, filters, now=self._shelf.now(items))
 
     def for_history(self, events: Sequence[Event], k: int, filters: Filters) -> Asked[Found]:
-        """A list for the events of one user, whoever that is. Raises HistoryTooLongError where it cannot be explained."""
+        """A list for the events of one user, whoever that is. Raises CannotShapeError."""
         history, unknown = self._history(events)
         return self._asked(history, k, filters, unknown)
 
@@ -161,7 +161,8 @@ class Engine:
             left_out=np.concatenate([seen, self._columns(filters.exclude)]) if filters.exclude else seen,
             allow=self._allowed(filters, now),
             long=shape.takes_long,
-            index=self.index if known else None,
+            index=self.index if known and not shape.explore else None,
+            drawn=partial(self._shaper.drawn, history=history, shape=shape) if known and shape.explore else None,
         )
 
     def _found(

@@ -33,6 +33,10 @@ CALIBRATION = (
     "0: the plain list; up to 1: the categories of the list have the shares that they have in the history. Chosen from as many "
     "items as for diversity, and not together with it."
 )
+EXPLORE = (
+    "0: the model's own scores; up to 1: they move towards one draw from what the model holds possible for this history "
+    "(Thompson sampling). The same X-Request-ID gives the same draw. For a model without a posterior only 0."
+)
 EXPLAIN = "Whether to say of each item which items of the history speak most for it: `because`."
 
 
@@ -145,6 +149,7 @@ class RecommendationRequest(Posted):
     include_seen: bool = Field(False, description="Whether items of the history may be returned.")
     diversity: float = Field(0.0, ge=0, le=1, description=DIVERSITY)
     calibration: float = Field(0.0, ge=0, le=1, description=CALIBRATION)
+    explore: float = Field(0.0, ge=0, le=1, description=EXPLORE)
     explain: bool = Field(False, description=EXPLAIN)
     user_id: PostedId | None = Field(
         None,
@@ -216,6 +221,7 @@ class UserQuery(SimilarQuery):
     include_seen: bool = Field(False, description="Whether items of the user's history may be returned.")
     diversity: float = Field(0.0, ge=0, le=1, allow_inf_nan=False, description=DIVERSITY)
     calibration: float = Field(0.0, ge=0, le=1, allow_inf_nan=False, description=CALIBRATION)
+    explore: float = Field(0.0, ge=0, le=1, allow_inf_nan=False, description=EXPLORE)
     explain: bool = Field(False, description=EXPLAIN)
 
     _one_order = field_validator("calibration")(one_order)

@@ -82,6 +82,11 @@ class Ensemble(Recommender):
         super().__init__(config, n_items)
         self._members = [member.made(n_items) for member in config.members]
 
+    @property
+    def members(self) -> tuple[Recommender, ...]:
+        """The models that are mixed."""
+        return tuple(self._members)
+
     def fit(self, train: Histories, *, validation: Holdout | None, run: RunContext) -> FitRecord:
         self._require_width(train)
         self._tensors = {}

@@ -14,7 +14,7 @@ from service.page import figures
 from service.page.asked import LONGEST_HISTORY, Asked
 from service.schemas import Event
 from service.settings import Settings
-from service.shaping import HistoryTooLongError, Shape
+from service.shaping import CannotShapeError, Shape
 
 MOST_FOUND = 20
 MOST_OF_USER = 30
@@ -200,7 +200,7 @@ async def _of_user(
 async def _for_user(engine: Engine, batcher: Batcher, asked: Asked, explain: bool) -> Found:
     try:
         return await batcher.ask(partial(engine.for_user, asked.user, asked.k, _filters(asked, explain)))
-    except HistoryTooLongError:  # events came in meanwhile
+    except CannotShapeError:  # events came in meanwhile
         return await batcher.ask(partial(engine.for_user, asked.user, asked.k, _filters(asked, explain=False)))
 
 

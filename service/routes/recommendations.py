@@ -1,6 +1,7 @@
 """Recommendations: what is asked goes to the engine, what it finds becomes the answer."""
 
 import asyncio
+import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, TypeAlias
@@ -28,7 +29,7 @@ from service.schemas import (
     field_errors,
 )
 from service.settings import Settings
-from service.shaping import HistoryTooLongError, Shape
+from service.shaping import CannotShapeError, Shape
 
 router = v1()
 Place: TypeAlias = tuple[int | str, ...]
@@ -132,19 +133,21 @@ async def _recommended(
     refuse_longer(one.k, (*place, "k"), settings)
     lists: dict[str, Sequence[Any]] = {"history": one.history, "exclude": one.exclude, "allow": one.allow or []}
     _refuse_larger(lists, settings.largest_history, place)
-    filters = Filters(one.exclude, one.allow, one.categories, one.include_seen, shape_of(one))
+    filters = Filters(one.exclude, one.allow, one.categories, one.include_seen, shape_of(request, one, number))
     try:
         found = await batcher_of(request).ask(partial(engine.for_history, one.history, one.k, filters))
-    except HistoryTooLongError as error:
-        raise invalid((*place, "explain"), str(error)) from None
+    except CannotShapeError as error:
+        raise invalid((*place, error.key), str(error)) from None
     user = None if one.user_id is None else engine.users.key(one.user_id)
     note_shown(request, user, number, found.source, [item.item_id for item in found.items], engine.version, arm)
     return _answer(request, engine, arm, found)
 
 
-def shape_of(asked: RecommendationRequest | UserQuery) -> Shape:
-    """How a list is asked to be."""
-    return Shape(asked.diversity, asked.calibration, asked.explain)
+def shape_of(request: Request, asked: RecommendationRequest | UserQuery, number: int = 0) -> Shape:
+    """How the number-th list of a request is asked to be; what it explores follows from the request's id."""
+    named = f"{request.state.request_id}/{number}".encode()
+    seed = int.from_bytes(hashlib.sha256(named).digest()[:7])
+    return Shape(asked.diversity, asked.calibration, asked.explain, asked.explore, seed)
 
 
 def refuse_longer(k: int, place: Place, settings: Settings) -> None:

@@ -17,7 +17,7 @@ from service.problems import invalid
 from service.routes.reading import JsonRoute, batcher_of, problems, serving, settings_of, v1
 from service.routes.recommendations import contents, refuse_longer, shape_of
 from service.schemas import FoundList, Recommendations, UserQuery
-from service.shaping import HistoryTooLongError
+from service.shaping import CannotShapeError
 from service.store import Store
 
 NEVER_CHANGES = (0, 0)  # the stamp of what is stored, where there is no store
@@ -67,16 +67,17 @@ async def recommend_to_user(
     """The k best items for a user whose history was stored with the model; items of that history are left out."""
     refuse_longer(query.k, ("query", "k"), settings_of(request))
     asked: Asked = request.state.asked
-    filters = Filters(query.exclude, None, query.category, query.include_seen, shape_of(query))
+    filters = Filters(query.exclude, None, query.category, query.include_seen, shape_of(request, query))
     try:
         found = await batcher_of(request).ask(partial(asked.engine.for_user, user_id, query.k, filters, asked.stamp))
-    except HistoryTooLongError as error:
-        raise invalid(("query", "explain"), str(error)) from None
+    except CannotShapeError as error:
+        raise invalid(("query", error.key), str(error)) from None
     except UnknownIdError:
         raise HTTPException(404, "no history of this user is stored; POST one to /v1/recommendations") from None
     body = FoundList(**contents(asked.engine, found)).model_dump_json().encode().removesuffix(b"}")
     kept = CachedList(body, found.source, [item.item_id for item in found.items], found.popularity)
-    _cache(request).put(asked.key, asked.stamp, kept)
+    if not query.explore:  # another draw for every request
+        _cache(request).put(asked.key, asked.stamp, kept)
     return _answer(request, asked, kept)
 
 

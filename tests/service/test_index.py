@@ -55,7 +55,7 @@ def test_the_recall_is_what_it_states_and_scores_are_exact(model: ALS) -> None:
         scores = model.score(others.take(slice(row, row + 1)))[0].numpy()
         np.testing.assert_allclose(ranking.scores[0], scores[ranking.items[0]], rtol=1e-4, atol=1e-4)
         shares.append(np.isin(exact.items[row], ranking.items[0]).mean())
-    assert len(shares) > 80 and abs(np.mean(shares) - index.recall) < 0.05
+    assert len(shares) > 50 and abs(np.mean(shares) - index.recall) < 0.05
 
 
 def test_what_is_asked_beyond_the_cells_is_left_to_the_exact_search(model: ALS) -> None:
