@@ -1,7 +1,7 @@
 """Profiles of attackers and bots to plant in a log of pairs, where which items stand in a profile is all there is.
 
-Kinds of Mobasher, Burke, Bhaumik, Williams (2007), Toward Trustworthy Recommender Systems. Their ratings are gone; what differs is
-the choice of items. Targets are pushed from the less popular half.
+Kinds of Mobasher, Burke, Bhaumik, Williams (2007), Toward Trustworthy Recommender Systems. Their ratings are gone; what
+differs is the choice of items. Targets are pushed from the less popular half.
 """
 
 from collections.abc import Callable

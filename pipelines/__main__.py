@@ -10,6 +10,7 @@ import typer
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
+from pipelines.latent.commands import latent_app
 from pipelines.terminal import AsJson, ConfigPath, KeysPath, RegistryPath, err, out, plain, print_json, warn
 from recsys_ae.errors import ConfigError, RecsysError
 
@@ -23,6 +24,7 @@ keys_app = typer.Typer(no_args_is_help=True, help="The API keys of a file, which
 app.add_typer(keys_app, name="keys")
 datasets_app = typer.Typer(help="The data sets known by name: list, show one, fetch a public one, generate one.")
 app.add_typer(datasets_app, name="datasets")
+app.add_typer(latent_app, name="latent")
 
 
 @app.command()

@@ -2,10 +2,10 @@
 
 Four figures of a history, each held against what users of that length have:
 
-reconstruction  mean -log p(item | the other two thirds of the history), p the softmax of the scores over what is not in them: how
-                badly an autoencoder finds again what it did not see. Too well is strange as well: a template that it has learnt
-lift            mean log p(item | the rest) - log p(item) by popularity alone: what of the history a taste explains; a profile that
-                follows popularity has none
+reconstruction  mean -log p(item | the other two thirds of the history), p the softmax of the scores over what is not in them:
+                how badly an autoencoder finds what it did not see. Too well is strange too: a template that it has learnt
+lift            mean log p(item | the rest) - log p(item) by popularity alone: what of the history a taste explains; a profile
+                that follows popularity has none
 spread          standard deviation of -log p within the history: a template with fillers is both well and badly foretold
 code            log of the code's length (models with codes): the items of a taste add up, those of a template cancel out
 
@@ -25,7 +25,7 @@ from recsys_ae.errors import DataError
 from recsys_ae.histories import Histories
 from recsys_ae.models.base import LatentRecommender, Recommender
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating]
 
 FOLDS = 3
 SAMPLE = 5_000  # users that say what is usual
