@@ -21,6 +21,9 @@ from scipy.stats import rankdata
 from benchmarks.attackers import KINDS, Planter, planted
 from benchmarks.quality import BENCHMARKS
 from benchmarks.record import write
+from recsys_ae.cleaning import Cleaning
+from recsys_ae.dataset import Dataset
+from recsys_ae.datasets import synthetic
 from recsys_ae.histories import Histories
 from recsys_ae.latent.anomalies import Anomalies, combined
 from recsys_ae.models import MODELS, Recommender
@@ -120,6 +123,12 @@ def table(found: dict[str, Any], what: Sequence[tuple[str, int]]) -> dict[str, A
     }
 
 
+def generated() -> Histories:
+    """30,000 users of the generator, 2,000 items."""
+    raw = synthetic(n_users=30_000, n_items=2_000)
+    return Dataset.from_log(raw.clean(Cleaning(min_user_interactions=5))).histories
+
+
 def fitted(name: str, epochs: int, latent: int, log: Histories, seed: int) -> tuple[Recommender, float]:
     """A model, and the seconds of CPU it took."""
     begin = time.process_time()
@@ -131,7 +140,7 @@ def fitted(name: str, epochs: int, latent: int, log: Histories, seed: int) -> tu
 def main() -> None:
     """Run it, print it, write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("set", choices=list(BENCHMARKS))
+    parser.add_argument("set", choices=[*BENCHMARKS, "generated"])
     parser.add_argument("--data", type=Path, default=Path())
     parser.add_argument("--model", default="mult_vae")
     parser.add_argument("--epochs", type=int, nargs="+", default=[10])
@@ -143,7 +152,7 @@ def main() -> None:
     parser.add_argument("--note", default="")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    genuine = BENCHMARKS[given.set].read(given.data)[0].histories
+    genuine = generated() if given.set == "generated" else BENCHMARKS[given.set].read(given.data)[0].histories
     rng = np.random.default_rng(given.seed)
     planter = Planter(genuine, rng)
     some = genuine.take(np.sort(rng.permutation(len(genuine))[:JUDGED]))

@@ -11,17 +11,20 @@ from pipelines.latent.opening import opened, users_of, write_table
 from recsys_ae.latent.anomalies import Anomalies
 
 
-def anomalies(registry: Path, version: str | None, log: Path, out: Path, false_positive_rate: float | None) -> dict[str, Any]:
+def anomalies(
+    registry: Path, version: str | None, log: Path, out: Path, false_positive_rate: float | None, usual: Path | None = None
+) -> dict[str, Any]:
     """Judge the users of a log, write `user_id, score` and with a rate `flagged`; returns what came of it.
 
-    The score is null where a version knows no item of a user. Raises RegistryError, ArtifactError, LogError; DataError where
+    The users of the log `usual` say what is usual; without one, those stored with the version. The score is null where a version knows no item of a user. Raises RegistryError, ArtifactError, LogError; DataError where
     the version has too few stored users to tell what is usual, and for a rate out of range.
     """
     found = opened(registry, version)
-    usual = Anomalies.of(found.artifact.model, found.stored.histories)
-    threshold = None if false_positive_rate is None else usual.threshold(false_positive_rate)
+    population = found.stored.histories if usual is None else users_of(usual, found.artifact).histories
+    judge = Anomalies.of(found.artifact.model, population)
+    threshold = None if false_positive_rate is None else judge.threshold(false_positive_rate)
     judged = users_of(log, found.artifact)
-    scores = usual.score(judged.histories)
+    scores = judge.score(judged.histories)
     unknown = np.isnan(scores)
     columns = {"user_id": id_array(judged.users.ids), "score": pa.array(scores, mask=unknown)}
     facts = {

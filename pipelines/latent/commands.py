@@ -25,12 +25,16 @@ def anomalies(
         float | None,
         typer.Option(help="Adds a column `flagged`: true for about this share of ordinary users.", show_default=False),
     ] = None,
+    usual: Annotated[
+        Path | None,
+        typer.Option(help="A log whose users say what is usual; those stored with the version without.", show_default=False),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """How unlike the population each user of a log is -> Parquet: user_id, score (higher is stranger)."""
     from pipelines.latent.anomalies import anomalies as run
 
-    done = run(registry, version, log, out, false_positive_rate)
+    done = run(registry, version, log, out, false_positive_rate, usual)
     if as_json:
         print_json(done)
         return
