@@ -16,7 +16,8 @@ def anomalies(
 ) -> dict[str, Any]:
     """Judge the users of a log, write `user_id, score` and with a rate `flagged`; returns what came of it.
 
-    The users of the log `usual` say what is usual; without one, those stored with the version. The score is null where a version knows no item of a user. Raises RegistryError, ArtifactError, LogError; DataError where
+    The users of the log `usual` say what is usual; without one, those stored with the version. The score
+    is null where a version knows no item of a user. Raises RegistryError, ArtifactError, LogError; DataError where
     the version has too few stored users to tell what is usual, and for a rate out of range.
     """
     found = opened(registry, version)

@@ -74,7 +74,7 @@ def test_the_strangers_of_a_log_are_flagged(folder: Path, tmp_path: Path) -> Non
     assert pq.read_table(out).column_names == ["user_id", "score"]
     run(*common, "--usual", folder / "log.parquet")
     assert not np.allclose(pq.read_table(out)["score"].to_numpy()[:40], found.score[:40])
-    with pytest.raises(DataError, match="false positive rate of 0.7"):
+    with pytest.raises(DataError, match=r"false positive rate of 0\.7"):
         run(*common, "--false-positive-rate", 0.7)
 
 
