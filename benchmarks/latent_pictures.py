@@ -63,6 +63,7 @@ def generation() -> Figure:
     """Use, likeness and privacy of each log."""
     logs = newest("latent_generation-movielens-small-*.json")["logs"]
     figure = Figure(figsize=(9, 2.8), facecolor="white", layout="constrained")
+    del logs["the strangers"]  # of whom the attack says nothing
     for axes, (key, title) in zip(figure.subplots(1, len(GENERATION), sharey=True), GENERATION.items(), strict=True):
         values = [logs[name][key]["mean"] if isinstance(logs[name][key], dict) else logs[name][key] for name in logs]
         axes.barh(range(len(logs)), values, color="#0b63a5")
