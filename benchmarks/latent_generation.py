@@ -5,9 +5,9 @@
 Half of the training users (members) train the model that generates; the other half (strangers) it never sees. As many users
 are drawn as there are members. Use: a model (EASE) trained on them, judged on the split's real test users. Likeness:
 Jensen-Shannon divergence of the items' shares, Kolmogorov-Smirnov distance of lengths, correlation of the co-occurrences of the
-200 most popular items. Privacy: the cosine of each synthetic user's nearest member and nearest stranger; a membership-inference attack (the
-distance to the nearest synthetic record: Chen, Yu, Zhang, Fritz 2020, GAN-Leaks) that calls those users members to whom some
-synthetic user is most alike. An AUC of 0.5 tells nothing; copies of the members give it away.
+200 most popular items. Privacy: the cosine of each synthetic user's nearest member and nearest stranger; a membership-inference
+attack (the distance to the nearest synthetic record: Chen, Yu, Zhang, Fritz 2020, GAN-Leaks) that calls those users members to
+whom some synthetic user is most alike. An AUC of 0.5 tells nothing; copies of the members give it away.
 """
 
 import argparse
