@@ -11,6 +11,7 @@ import numpy as np
 
 from pipelines import nights
 from pipelines.config import (
+    AnomaliesCheck,
     BotsCheck,
     ColumnsCheck,
     DriftCheck,
@@ -26,9 +27,12 @@ from pipelines.evaluation.drift import jensen_shannon
 from pipelines.ingest import log_of
 from pipelines.nights import Earlier, Hashes, Marks, Night
 from recsys_ae.dataset import Dataset
-from recsys_ae.errors import CheckError
+from recsys_ae.errors import CheckError, RecsysError
 from recsys_ae.histories import Histories
+from recsys_ae.ids import IdMap
+from recsys_ae.latent.anomalies import Anomalies
 from recsys_ae.log import InteractionLog, id_kind
+from recsys_ae.registry import Registry
 
 ROBOTS = ("user_over_max_events", "user_over_max_events_per_day")
 HEAVIEST = 0.001
@@ -61,6 +65,8 @@ class Tonight:
     histories: Histories
     earlier: Earlier
     now: float
+    items: IdMap
+    registry: Path
 
 
 def tonight_of(config: RunConfig, data: Dataset, counts: dict[str, Any], folder: Path, now: float | None = None) -> Tonight:
@@ -76,7 +82,8 @@ def tonight_of(config: RunConfig, data: Dataset, counts: dict[str, Any], folder:
         items=len(data.items),
         newest=int(times.max()) if times is not None and len(times) else None,
     )
-    return Tonight(night, Marks.of(data), data.histories, nights.earlier(folder), time.time() if now is None else now)
+    now = time.time() if now is None else now
+    return Tonight(night, Marks.of(data), data.histories, nights.earlier(folder), now, data.items, config.registry.path)
 
 
 def columns_of(config: RunConfig) -> dict[str, str]:
@@ -267,6 +274,27 @@ def future(section: FutureCheck, tonight: Tonight) -> Iterator[Finding]:
     )
 
 
+def anomalies(section: AnomaliesCheck, tonight: Tonight) -> Iterator[Finding]:
+    """The share of users whom the current version flags: attackers and bots, see recsys_ae.latent.anomalies."""
+    expected = f"a share of at most {section.max_share:g}"
+    registry = Registry(tonight.registry)
+    try:
+        if registry.current() is None:
+            yield Finding("anomalies", True, section.action, None, expected, "no current version to judge by")
+            return
+        artifact, stored = registry.load()
+        usual = Anomalies.of(artifact.model, stored.histories)
+    except RecsysError as error:  # which a night without this check would mend
+        yield Finding("anomalies", False, "warn", None, "a current version to judge by", str(error))
+        return
+    columns = artifact.items.positions(tonight.items.ids)
+    scores = usual.score(tonight.histories.remap(columns, len(artifact.items)))
+    flagged = int(np.count_nonzero(scores > usual.threshold(section.false_positive_rate)))
+    share = flagged / max(len(scores), 1)
+    text = f"{flagged:,} of {len(scores):,} users are unlike those of the current version, a share of {share:.3g}"
+    yield Finding("anomalies", share <= section.max_share, section.action, round(share, 6), expected, text)
+
+
 CHECKS: dict[str, Callable[[Any, Tonight], Iterator[Finding]]] = {
     "columns": columns,
     "volume": volume,
@@ -277,6 +305,7 @@ CHECKS: dict[str, Callable[[Any, Tonight], Iterator[Finding]]] = {
     "bots": bots,
     "freshness": freshness,
     "future": future,
+    "anomalies": anomalies,
 }
 """By the key of `[checks]`."""
 

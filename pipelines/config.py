@@ -376,6 +376,14 @@ class FutureCheck(Section):
     action: Action = "warn"
 
 
+class AnomaliesCheck(Section):
+    """The share of users whom the current version flags as strange; that many of ordinary ones are."""
+
+    max_share: Fraction = 0.05
+    false_positive_rate: float = Field(0.01, gt=0, le=0.5)
+    action: Action = "off"
+
+
 class ChecksSection(Section):
     """What tonight's data must be like before anything is trained on them; `nights`: how many accepted ones have a say."""
 
@@ -389,6 +397,7 @@ class ChecksSection(Section):
     bots: BotsCheck = BotsCheck()
     freshness: FreshnessCheck = FreshnessCheck()
     future: FutureCheck = FutureCheck()
+    anomalies: AnomaliesCheck = AnomaliesCheck()
 
 
 TABLE = r"^([^.\x00]{1,63}\.)?[^.\x00]+$"

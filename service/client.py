@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from recsys_ae.ids import Id
 from service.schemas import (
+    Anomaly,
     BatchResults,
     Event,
     FieldError,
@@ -104,6 +105,11 @@ class Client:
         """A page of what is stored of a user."""
         path = f"/v1/users/{_part(user_id)}/interactions"
         return self._ask(StoredInteractions, "GET", path, {"limit": limit, "after": after})
+
+    def anomaly_of_user(self, user_id: Id, *, false_positive_rate: float = 0.01) -> Anomaly:
+        """How unlike the population a user is; ApiError with status 404 where nothing is stored of them."""
+        path = f"/v1/users/{_part(user_id)}/anomaly"
+        return self._ask(Anomaly, "GET", path, {"false_positive_rate": false_positive_rate})
 
     def erase_user(self, user_id: Id) -> None:
         """Forget a user."""

@@ -29,6 +29,7 @@ from service.search import Search
 from service.settings import Settings
 from service.shaping import Shape, Shaper
 from service.store import Store
+from service.strangeness import Strangeness
 from service.users import KnownUsers
 
 WARMING = 64  # histories
@@ -77,6 +78,7 @@ class Engine:
         self.artifact = artifact
         self.items = artifact.items
         self.users = KnownUsers(artifact, stored, store)
+        self.strangeness = Strangeness(artifact.model, stored.histories)
         counts = _counts(artifact, stored)
         self._popularity = Popularity(PopularityConfig(), len(self.items)).restore({"popularity": torch.from_numpy(counts)})
         self._percentiles = (rankdata(counts) / max(len(counts), 1)).astype(np.float32)

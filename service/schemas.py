@@ -315,6 +315,29 @@ class ModelInfo(BaseModel):
     arms: list[Arm] = Field(description="The A/B test in progress, oldest version first; empty without one.")
 
 
+class AnomalyQuery(BaseModel):
+    """How sure to be before a user is flagged."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    false_positive_rate: float = Field(0.01, gt=0, le=0.5, description="The share of ordinary users that may be flagged.")
+
+
+class Anomaly(BaseModel):
+    """How unlike the population a user is."""
+
+    score: float | None = Field(description="Higher is stranger; null where the model knows no item of the history.")
+    threshold: float = Field(description="Above it a user is flagged; the share of ordinary users above it is the rate.")
+    flagged: bool
+    false_positive_rate: float
+    parts: dict[str, float] = Field(
+        description="What the score is made of, in widths from the middle of users with as many items: reconstruction and code "
+        "count both ways, lift where it is low, spread where it is high."
+    )
+    model_version: str = Field(examples=["20261124T031500-mult_vae-1a2b3c4d"])
+    request_id: str = Field(description="As in the header X-Request-ID.")
+
+
 class Live(BaseModel):
     """The process answers."""
 
