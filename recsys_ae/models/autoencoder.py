@@ -19,7 +19,7 @@ from recsys_ae.training.batches import Bags
 from recsys_ae.training.checkpoint import digest_of
 from recsys_ae.training.device import resolve_device
 from recsys_ae.training.layers import Scratch, bag_sum, head_loss
-from recsys_ae.training.loss import Writer, multinomial
+from recsys_ae.training.loss import FIRST_BIAS, Likelihood, Writer, likelihood
 from recsys_ae.training.run import FitRecord, RunContext
 
 Activation: TypeAlias = Literal["identity", "sigmoid", "tanh", "gelu", "relu", "swish"]
@@ -43,6 +43,9 @@ class AutoencoderConfig(ModelConfig):
     dropout: Annotated[float, Field(ge=0, lt=1), Search(0.1, 0.8)] = 0.2  # of the stored entries of the input
     # what is to be reconstructed: the whole row, or what dropout hid of it
     target: Annotated[Literal["all", "dropped"], Choice("all", "dropped")] = "dropped"
+    loss: Likelihood = "multinomial"  # docs/losses.md
+    focus: float = Field(2.0, ge=0)  # gamma of the focal loss
+    balance: float = Field(0.25, gt=0, lt=1)  # alpha of the focal loss: the weight of items met
     tied: Annotated[bool, Choice(True, False)] = True  # the last layer's item rows are the first layer's
     # decoupled, per step and learning rate (AdamW)
     weight_decay: Annotated[float, Field(ge=0), Search(0.0, 0.1)] = 0.0
@@ -60,7 +63,7 @@ class AutoencoderConfig(ModelConfig):
 
 
 class Autoencoder(LatentRecommender):
-    """Encoder and decoder of dense layers around a sparse first and a wide last one, trained on the loss of `_criterion`.
+    """Encoder and decoder of dense layers around a sparse first and a wide last one, trained on the `loss` of its Config.
 
     Tensors: encoder.0.weight (I, H_0) and further encoder.j.weight (out, in); decoder.j.weight (out, in), the last (I, H);
     a bias beside each. With `tied` the last weight is the first one, and is not stored twice.
@@ -156,12 +159,15 @@ class Autoencoder(LatentRecommender):
         return " ".join(parts)
 
     def initial(self, generator: Generator) -> dict[str, Tensor]:
-        """Glorot normal weights and small normal biases, as the reference implementation of Liang et al. has them."""
+        """Glorot normal weights and small normal biases, as the reference implementation of Liang et al. has them; the last
+        bias where the loss wants it."""
         device = generator.device
         tensors = {}
         for name, shape in self._shapes().items():
             std = (2 / sum(shape)) ** 0.5 if len(shape) == 2 else 1e-3
             tensors[name] = std * torch.randn(shape, generator=generator, device=device)
+        if f"{self._last}.bias" in tensors:
+            tensors[f"{self._last}.bias"] += FIRST_BIAS.get(self.config.loss, 0.0)
         return tensors
 
     def _copied(self, tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
@@ -203,7 +209,7 @@ class Autoencoder(LatentRecommender):
 
     def _criterion(self, targets: Bags, excluded: Tensor | None) -> Writer:
         """The loss; entries (N,) of the targets that are `excluded` count neither as met nor as not met."""
-        return multinomial(targets, excluded)
+        return likelihood(self.config.loss, targets, excluded, self.config.focus, self.config.balance)
 
     def _loss(self, p: dict[str, Tensor], z: Tensor, bags: Bags, kept: Tensor | None) -> Tensor:
         """The loss of the target that the configuration asks for; `kept` (N,) entries were the input."""
