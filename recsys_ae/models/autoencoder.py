@@ -141,6 +141,7 @@ class Autoencoder(LatentRecommender):
             run,
             generator,
             self._run_key(validation, run),
+            self.rows,
         )
         self._tensors, self._scratch = self._finished(parameters), Scratch()
         return record
