@@ -3,6 +3,7 @@ Arapakis, Jose, He 2019, A Simple Convolutional Generative Network for Next Item
 from which the next items are reconstructed (Sachdeva, Manco, Ritacco, Pudi 2019, Sequential Variational Autoencoders for
 Collaborative Filtering)."""
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -18,9 +19,9 @@ from recsys_ae.models.search import Choice, Search
 from recsys_ae.models.variational import Normal, VariationalAutoencoder, VariationalConfig, drawn, normal
 from recsys_ae.training.batches import Bags, OrderedHistories, Rows
 from recsys_ae.training.layers import bag_sum, head_loss
-from recsys_ae.training.loss import kl_to_standard_normal
+from recsys_ae.training.loss import kl_to_standard_normal, of_logits
 
-LOGITS = 2**26  # of a training step at most; of more codes a random part is trained on
+LOGITS = 2**26  # of a training step, at most about so many; of more codes a random part is trained on
 
 
 class ConvVAEConfig(VariationalConfig):
@@ -36,6 +37,8 @@ class ConvVAEConfig(VariationalConfig):
     # of the blocks: how far apart the events are that its convolution sees
     dilations: Annotated[tuple[PositiveInt, ...], Field(min_length=1), Choice((1, 2), (1, 2, 4), (1, 2, 4, 8))] = (1, 2, 4)
     ahead: Annotated[PositiveInt, Search(1, 5)] = 1  # how many of the next events a code is to reconstruct
+    # items of a step's softmax beside those that it asks for, drawn; the multinomial loss alone, the others take all items
+    negatives: PositiveInt = 1000
     # of item vectors and of what a block adds
     dropout: Annotated[float, Field(ge=0, lt=1), Search(0.1, 0.8)] = 0.5
     # 0: the code is not drawn, and has no variance
@@ -112,8 +115,8 @@ class ConvVAE(VariationalAutoencoder):
             shapes |= {f"{norm}.norm.{part}": (z,) for part in ("weight", "bias")}
         shapes |= {"code.weight": (2 * z, z), "code.bias": (2 * z,)}
         if not self.config.tied:
-            shapes[f"{self._last}.weight"] = (self.n_items, z)
-        return shapes | {f"{self._last}.bias": (self.n_items,)}
+            shapes[f"{self.last}.weight"] = (self.n_items, z)
+        return shapes | {f"{self.last}.bias": (self.n_items,)}
 
     @property
     def _variances(self) -> tuple[str, ...]:
@@ -138,7 +141,7 @@ class ConvVAE(VariationalAutoencoder):
             h = self._normed(p, f"block.{j}", x)
             h = torch.cat([h, h.new_zeros(1, h.shape[1])])  # the last row is what was before a row began
             seen = torch.cat([h[slots.before(n * dilation)] for n in range(self.config.kernel)], 1)
-            h = self._activate(F.linear(seen, p[f"block.{j}.weight"], p[f"block.{j}.bias"]))
+            h = self.activate(F.linear(seen, p[f"block.{j}.weight"], p[f"block.{j}.bias"]))
             x = x + self._dropped(h, generator)
         return x
 
@@ -160,16 +163,36 @@ class ConvVAE(VariationalAutoencoder):
         p = parameters
         slots = slots_of(bags, self.config.window, generator)
         trained = (slots.places < slots.lengths[slots.rows]).nonzero()[:, 0]  # that have a next event
-        if len(trained) > (most := max(1, LOGITS // self.n_items)):
+        if len(trained) > (most := math.isqrt(LOGITS) if self._draws else max(1, LOGITS // self.n_items)):
             trained = trained[torch.randperm(len(trained), generator=generator, device=trained.device)[:most]]
         mean, log_variance = self._coded(p, self._states(p, bags, slots, generator)[trained])
         z = drawn(mean, log_variance, generator) if self.config.beta else mean
-        write = self._criterion(self._next(bags, slots, trained), None)
-        loss = head_loss(z, p[self._item_rows], p[f"{self._last}.bias"], write, self._scratch)
+        loss = self._reconstruction(p, z, self._next(bags, slots, trained), generator)
         if not self.config.beta:
             return loss
         beta = self.config.beta * self._annealed(share)
         return loss + beta * kl_to_standard_normal(mean, log_variance).sum()
+
+    @property
+    def _draws(self) -> bool:
+        return self.config.loss == "multinomial" and self.n_items > 2 * self.config.negatives
+
+    def _reconstruction(self, p: dict[str, Tensor], z: Tensor, targets: Bags, generator: Generator) -> Tensor:
+        """The loss of codes (T, Z). Of a wide catalogue the softmax is over the items that are asked for and as many others as
+        `negatives`, each of which stands for the same share of the rest (importance sampling: Bengio, Senecal 2003, Quick
+        Training of Probabilistic Neural Nets by Importance Sampling): the normaliser's estimate has no bias."""
+        weight, bias = p[self.item_rows], p[f"{self.last}.bias"]
+        if not self._draws:
+            return head_loss(z, weight, bias, self._criterion(targets, None), self._scratch)
+        asked, columns = torch.unique(targets.columns.long(), return_inverse=True)
+        others = torch.ones(self.n_items, dtype=torch.bool, device=z.device).index_fill_(0, asked, False).nonzero()[:, 0]
+        chosen = others[torch.randperm(len(others), generator=generator, device=z.device)[: self.config.negatives]]
+        stands_for = bias.new_zeros(len(asked) + len(chosen))
+        stands_for[len(asked) :] = math.log(max(1, len(others)) / max(1, len(chosen)))
+        items = torch.cat([asked, chosen])
+        logits = F.linear(z, weight.index_select(0, items), bias.index_select(0, items) + stands_for)
+        narrowed = Bags(columns.int(), targets.weights, targets.offsets, targets.rows)
+        return of_logits(logits, self._criterion(narrowed, None))
 
     def _next(self, bags: Bags, slots: Slots, trained: Tensor) -> Bags:
         """What follows the slots `trained` (T,): the next `ahead` events of the row, as T bags."""
