@@ -51,7 +51,6 @@ def test_a_fit_of_any_autoencoder_may_begin_with_the_vectors_of_another_model(na
     assert {key: tensor.shape for key, tensor in begins.items()} == {key: tensor.shape for key, tensor in fresh.items()}
     changed = {key for key in begins if not torch.equal(begins[key], fresh[key])}
     assert changed == {"encoder.0.weight", model.item_rows}
-    assert fitted(name, tastes(), pretrain=how).score(tastes()).isfinite().all()
 
 
 @pytest.mark.parametrize("how", ["als", "ease"])
@@ -69,26 +68,23 @@ def test_vectors_of_another_model_rank_before_anything_is_trained(name: str, how
 @pytest.mark.parametrize("name", ["mult_dae", "mult_vae", "autorec", "cdae"])
 def test_layers_trained_one_by_one_reconstruct_better_than_chance(name: str) -> None:
     train = tastes(200)
-    changes = {"hidden": (16, 12), "activation": "tanh", "learning_rate": 0.01, "pretrain_epochs": 20}
-    losses = []
+    changes = {"hidden": (16, 12), "activation": "tanh", "learning_rate": 0.02, "pretrain_epochs": 10, "batch_size": 50}
+    losses, begins = [], {}
     for how in ("layerwise", "none"):
         model, begins = begun(name, train, pretrain=how, **changes)
         bags = model.rows(train, torch.device("cpu")).whole()
         losses.append(float(model._objective(begins, bags, 1.0, Generator().manual_seed(0))))
         if how == "layerwise":
             torch.testing.assert_close(begins["decoder.1.weight"], begins["encoder.1.weight"].T)
-            assert begins["encoder.2.weight"].shape[1] == 12
+            again = begun(name, train, pretrain=how, **changes)[1]
+            assert all(torch.equal(tensor, again[key]) for key, tensor in begins.items())
     assert losses[0] < losses[1]
-    again = begun(name, train, pretrain="layerwise", **changes)[1]
-    assert all(
-        torch.equal(tensor, again[key]) for key, tensor in begun(name, train, pretrain="layerwise", **changes)[1].items()
-    )
 
 
 def test_a_layer_of_the_code_is_a_denoising_autoencoder_of_the_layer_below() -> None:
     """It reconstructs what the layer below makes of histories better than one that was not trained does."""
     train = tastes(200)
-    changes = {"hidden": (16,), "activation": "tanh", "learning_rate": 0.01, "pretrain_epochs": 40}
+    changes = {"hidden": (16,), "activation": "tanh", "learning_rate": 0.02, "pretrain_epochs": 20, "batch_size": 50}
     model, p = begun("mult_dae", train, pretrain="layerwise", **changes)
     h = model.activations(p, model.rows(train, torch.device("cpu")).whole().normalised(), 1)
     code = torch.tanh(h @ p["encoder.1.weight"].T + p["encoder.1.bias"])
