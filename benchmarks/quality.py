@@ -31,8 +31,8 @@ PAIRS = Columns(timestamp="no time")  # users and items alone are read
 EARLY_STOPPING_USERS = 3_000  # of the validation users, who are all users of a set that is split by events
 JUDGED_USERS = 5_000  # of Amazon Beauty's 22,363, where each has one target
 LINEAR = [{"name": "sparse_ease"}, {"name": "user_knn"}, {"name": "rp3beta"}]
-# what two minutes of one core allow
-CONV_QUICK = {"batch_size": 128, "window": 20, "learning_rate": 0.003, "epochs": 10, "schedule": "cosine"}
+# what a minute of one core allows
+CONV_QUICK = {"batch_size": 128, "window": 20, "learning_rate": 0.003, "epochs": 5, "schedule": "cosine"}
 STRONG = ("ndcg@100", "capped_recall@20", "capped_recall@50", "recall@20", "coverage@10")
 GIVEN = ("recall@20", "ndcg@20", "ndcg@100", "coverage@10")
 
@@ -130,8 +130,8 @@ BENCHMARKS = {
         (0,),
         ("hit_rate@10", "ndcg@10", "hit_rate@50", "coverage@10"),
         others={
-            "conv_vae of 10 epochs": ("conv_vae", CONV_QUICK),
-            "mult_vae of width 64, 10 epochs": ("mult_vae", {"latent": 64, "epochs": 10}),
+            "conv_vae of 5 epochs": ("conv_vae", CONV_QUICK),
+            "mult_vae of width 64, 5 epochs": ("mult_vae", {"latent": 64, "epochs": 5}),
         },
     ),
 }  # fmt: skip
