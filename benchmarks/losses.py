@@ -58,8 +58,14 @@ def main() -> None:
                 metrics = {m: round(judged.evaluation.scores[m].mean, 5) for m in METRICS}
                 found.setdefault(f"{model} {loss}", {})[str(seed)] = metrics | facts
                 print(model, loss, seed, metrics | facts, flush=True)
-        facts = {"set": arguments.set, "users": len(data.users), "digest": data.digest, "budget": budget, "found": found}
-        write("losses", facts, f"-{arguments.set}")
+        said: dict[str, Any] = {
+            "set": arguments.set,
+            "users": len(data.users),
+            "digest": data.digest,
+            "budget": budget,
+            "found": found,
+        }
+        write("losses", said, f"-{arguments.set}")
     print(table(found))
 
 

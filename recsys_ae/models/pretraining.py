@@ -1,6 +1,7 @@
 """What the weights of an autoencoder can begin with other than chance: item vectors of another model, or layers trained one
 by one. What last night's model has learnt is a warm start (`recsys_ae.warm_start`), which takes the place of either."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
@@ -107,18 +108,32 @@ def begin_with_layers(model: "Autoencoder", p: dict[str, Tensor], train: Histori
         layer = {"weight": weight.clone(), "bias": bias.clone(), "back": torch.zeros(weight.shape[1], device=device)}
         below = {name: tensor.clone() for name, tensor in p.items() if name.startswith("encoder.")}
 
-        def objective(
-            q: dict[str, Tensor], bags: Bags, share: float, generator: Generator, j: int = j, below: dict[str, Tensor] = below
-        ) -> Tensor:
-            with torch.no_grad():
-                h = model.activations(below, bags.normalised(), j)  # (B, H)
-            kept = torch.rand(h.shape, generator=generator, device=device) >= config.dropout
-            code = model.activate(F.linear(h * kept / (1 - config.dropout), q["weight"], q["bias"]))
-            return (F.linear(code, q["weight"].T, q["back"]) - h).square().sum(1).mean()
-
-        loop.train(layer, lambda _, one=objective: (one,), train, None, settings, alone, generator, f"layer {j}", model.rows)
+        objective = partial(_layer_loss, model, below, j)
+        loop.train(layer, _alone(objective), train, None, settings, alone, generator, f"layer {j}", model.rows)
         weight.copy_(layer["weight"])
         bias.copy_(layer["bias"])
         mirrored = f"decoder.{depth - j}"
         p[f"{mirrored}.weight"].copy_(layer["weight"].T)
         p[f"{mirrored}.bias"].copy_(layer["back"])
+
+
+def _alone(objective: loop.Objective) -> loop.Passes:
+    """Epochs of one walk."""
+    return lambda _: (objective,)
+
+
+def _layer_loss(
+    model: "Autoencoder",
+    below: dict[str, Tensor],
+    depth: int,
+    layer: dict[str, Tensor],
+    bags: Bags,
+    share: float,
+    generator: Generator,
+) -> Tensor:
+    """Squared error of what a layer makes of the thinned outputs of the `depth` layers below it, which stay as they are."""
+    with torch.no_grad():
+        h = model.activations(below, bags.normalised(), depth)  # (B, H)
+    kept = torch.rand(h.shape, generator=generator, device=h.device) >= model.config.dropout
+    code = model.activate(F.linear(h * kept / (1 - model.config.dropout), layer["weight"], layer["bias"]))
+    return (F.linear(code, layer["weight"].T, layer["back"]) - h).square().sum(1).mean()
