@@ -25,7 +25,7 @@ LOGITS = 2**26  # of a training step, at most about so many; of more codes a ran
 
 
 class ConvVAEConfig(VariationalConfig):
-    """Defaults chosen on validation users; see docs/experiments.md. `hidden` and `target` have one value: there are blocks
+    """Defaults not searched yet. `hidden` and `target` have one value: there are blocks
     instead of hidden layers, and what is reconstructed is what follows."""
 
     hidden: Annotated[tuple[()], Choice(())] = ()
