@@ -25,11 +25,14 @@ from recsys_ae.histories import Holdout
 from recsys_ae.log import Cleaning, Columns, InteractionLog, read_log
 from recsys_ae.models import MODELS
 from recsys_ae.preprocessing import Preprocessing
-from recsys_ae.split import Split, given, strong_generalization
+from recsys_ae.split import Split, given, leave_last_out, strong_generalization
 
 PAIRS = Columns(timestamp="no time")  # users and items alone are read
-EARLY_STOPPING_USERS = 3_000  # of Gowalla's 29,858, who all are validation users
+EARLY_STOPPING_USERS = 3_000  # of the validation users, who are all users of a set that is split by events
+JUDGED_USERS = 5_000  # of Amazon Beauty's 22,363, where each has one target
 LINEAR = [{"name": "sparse_ease"}, {"name": "user_knn"}, {"name": "rp3beta"}]
+# what a minute of one core allows
+CONV_QUICK = {"batch_size": 128, "window": 20, "learning_rate": 0.003, "epochs": 5, "schedule": "cosine"}
 STRONG = ("ndcg@100", "capped_recall@20", "capped_recall@50", "recall@20", "coverage@10")
 GIVEN = ("recall@20", "ndcg@20", "ndcg@100", "coverage@10")
 
@@ -65,6 +68,12 @@ def one_file(name: str, users: int | float, folder: Path) -> tuple[Dataset, Call
     return data, lambda seed: strong_generalization(data, seed=seed, validation_users=users, test_users=users)
 
 
+def next_event(folder: Path) -> tuple[Dataset, Callable[[int], Split]]:
+    """The last event of a user from those before it; a part of the users is judged, all are trained on."""
+    data = Dataset.from_log(read_log(str(folder / "events.parquet")))
+    return data, lambda seed: fewer_users(leave_last_out(data), seed)
+
+
 def gowalla(folder: Path) -> tuple[Dataset, Callable[[int], Split]]:
     """LightGCN's files; the data set is the train file."""
     train, test = (Dataset.from_log(read_log(str(folder / f"{side}.parquet"), PAIRS)) for side in ("train", "test"))
@@ -73,9 +82,18 @@ def gowalla(folder: Path) -> tuple[Dataset, Callable[[int], Split]]:
 
 def fewer_validation_users(split: Split, seed: int) -> Split:
     """Ranking 40,981 items for all users after every epoch would take longer than the epoch."""
-    whole = split.validation
-    rows = np.sort(np.random.default_rng(seed).permutation(len(whole))[:EARLY_STOPPING_USERS])
-    return replace(split, validation=Holdout(whole.users.take(rows), whole.fold_in.take(rows), whole.held_out.take(rows)))
+    return replace(split, validation=some_users(split.validation, EARLY_STOPPING_USERS, seed))
+
+
+def fewer_users(split: Split, seed: int) -> Split:
+    """The test users are fewer too."""
+    return replace(fewer_validation_users(split, seed), test=some_users(split.test, JUDGED_USERS, seed))
+
+
+def some_users(whole: Holdout, users: int, seed: int) -> Holdout:
+    """So many users of a holdout, drawn."""
+    rows = np.sort(np.random.default_rng(seed).permutation(len(whole))[:users])
+    return Holdout(whole.users.take(rows), whole.fold_in.take(rows), whole.held_out.take(rows))
 
 
 BENCHMARKS = {
@@ -105,6 +123,16 @@ BENCHMARKS = {
     ),
     "amazon-beauty": Benchmark(
         partial(one_file, "events.parquet", 0.1), "strong_generalization, 10 % + 10 % of the users, 0.2 held out", (0,), STRONG
+    ),
+    "amazon-beauty-next": Benchmark(
+        next_event,
+        f"leave_last_out, every item ranked, {JUDGED_USERS} of the users judged, early stopping on {EARLY_STOPPING_USERS}",
+        (0,),
+        ("hit_rate@10", "ndcg@10", "hit_rate@50", "coverage@10"),
+        others={
+            "conv_vae of 5 epochs": ("conv_vae", CONV_QUICK),
+            "mult_vae of width 64, 5 epochs": ("mult_vae", {"latent": 64, "epochs": 5}),
+        },
     ),
 }  # fmt: skip
 

@@ -32,8 +32,9 @@ def fitted(name: str, train: Histories, **changes: Any) -> Recommender:
 
 
 def checkerboard(n: int = 50) -> Histories:
-    """User u met every item of u's parity but item u itself: the one right next item of user u is u."""
-    rows = [[i for i in range(n) if i % 2 == u % 2 and i != u] for u in range(n)]
+    """User u met every item of u's parity but item u itself, in any order: the one right next item of user u is u."""
+    rng = np.random.default_rng(0)
+    rows = [rng.permutation([i for i in range(n) if i % 2 == u % 2 and i != u]).tolist() for u in range(n)]
     return Histories.from_rows(rows, n)
 
 

@@ -5,6 +5,7 @@ from recsys_ae.models.autorec import AutoRec
 from recsys_ae.models.base import Latent, LatentRecommender, ModelConfig, Recommender
 from recsys_ae.models.bpr import BPR
 from recsys_ae.models.cdae import CDAE
+from recsys_ae.models.conv_vae import ConvVAE
 from recsys_ae.models.ease import EASE
 from recsys_ae.models.edlae import EDLAE
 from recsys_ae.models.elsa import ELSA
@@ -38,6 +39,7 @@ MODELS: dict[str, type[Recommender]] = {
     "rec_vae": RecVAE,
     "h_vamp": HVamp,
     "vasp": VASP,
+    "conv_vae": ConvVAE,
     "ensemble": Ensemble,
 }
 

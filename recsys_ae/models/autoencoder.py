@@ -13,13 +13,14 @@ from recsys_ae.errors import WidthError
 from recsys_ae.evaluation import mean_metric
 from recsys_ae.histories import Histories, Holdout
 from recsys_ae.models.base import Latent, LatentRecommender, ModelConfig
+from recsys_ae.models.pretraining import Pretrain, als_factors, begin_with_factors, begin_with_layers, ease_factors
 from recsys_ae.models.search import Choice, Search
 from recsys_ae.training import loop
 from recsys_ae.training.batches import Bags
 from recsys_ae.training.checkpoint import digest_of
 from recsys_ae.training.device import resolve_device
 from recsys_ae.training.layers import Scratch, bag_sum, head_loss
-from recsys_ae.training.loss import Writer, multinomial
+from recsys_ae.training.loss import FIRST_BIAS, Likelihood, Writer, likelihood
 from recsys_ae.training.run import FitRecord, RunContext
 
 Activation: TypeAlias = Literal["identity", "sigmoid", "tanh", "gelu", "relu", "swish"]
@@ -43,6 +44,9 @@ class AutoencoderConfig(ModelConfig):
     dropout: Annotated[float, Field(ge=0, lt=1), Search(0.1, 0.8)] = 0.2  # of the stored entries of the input
     # what is to be reconstructed: the whole row, or what dropout hid of it
     target: Annotated[Literal["all", "dropped"], Choice("all", "dropped")] = "dropped"
+    loss: Likelihood = "multinomial"  # docs/losses.md
+    focus: float = Field(2.0, ge=0)  # gamma of the focal loss
+    balance: float = Field(0.25, gt=0, lt=1)  # alpha of the focal loss: the weight of items met
     tied: Annotated[bool, Choice(True, False)] = True  # the last layer's item rows are the first layer's
     # decoupled, per step and learning rate (AdamW)
     weight_decay: Annotated[float, Field(ge=0), Search(0.0, 0.1)] = 0.0
@@ -52,6 +56,17 @@ class AutoencoderConfig(ModelConfig):
     epochs: PositiveInt = 100  # at most
     patience: PositiveInt = 10  # epochs without a better validation metric
 
+    pretrain: Pretrain = "none"  # docs/pretraining.md
+    pretrain_epochs: PositiveInt = 10  # of each layer
+
+    @model_validator(mode="after")
+    def _layers_to_train(self) -> Self:
+        if self.pretrain == "layerwise" and not self.hidden:
+            raise ValueError(
+                'pretrain = "layerwise" with hidden = [] has no layers to train one by one; expected a width in hidden'
+            )
+        return self
+
     @model_validator(mode="after")
     def _something_to_find(self) -> Self:
         if self.target == "dropped" and self.dropout == 0:
@@ -60,7 +75,7 @@ class AutoencoderConfig(ModelConfig):
 
 
 class Autoencoder(LatentRecommender):
-    """Encoder and decoder of dense layers around a sparse first and a wide last one, trained on the loss of `_criterion`.
+    """Encoder and decoder of dense layers around a sparse first and a wide last one, trained on the `loss` of its Config.
 
     Tensors: encoder.0.weight (I, H_0) and further encoder.j.weight (out, in); decoder.j.weight (out, in), the last (I, H);
     a bias beside each. With `tied` the last weight is the first one, and is not stored twice.
@@ -107,15 +122,15 @@ class Autoencoder(LatentRecommender):
             shapes[f"decoder.{j}.weight"] = (out, width)
         biases = {"encoder.0.bias": (encoder[0],)}
         biases |= {n.replace("weight", "bias"): (s[0],) for n, s in shapes.items() if n != "encoder.0.weight"}
-        return shapes | biases | {f"{self._last}.bias": (self.n_items,)}
+        return shapes | biases | {f"{self.last}.bias": (self.n_items,)}
 
     @property
-    def _last(self) -> str:
+    def last(self) -> str:
         return f"decoder.{len(self._decoder_hidden)}"
 
     def layout(self) -> dict[str, int | None]:
         axes: dict[str, int | None] = dict.fromkeys(self._shapes(), None)
-        item_axes = {"encoder.0.weight": 0, f"{self._last}.weight": 0, f"{self._last}.bias": 0}
+        item_axes = {"encoder.0.weight": 0, f"{self.last}.weight": 0, f"{self.last}.bias": 0}
         return axes | {name: axis for name, axis in item_axes.items() if name in axes}
 
     def fit(self, train: Histories, *, validation: Holdout | None, run: RunContext) -> FitRecord:
@@ -123,7 +138,7 @@ class Autoencoder(LatentRecommender):
         device = resolve_device(run.device)
         generator = Generator(device).manual_seed(run.seed)
         self._tensors = {}  # a fit that fails leaves no model behind
-        parameters = self.initial(generator) if run.initial is None else self._copied(run.initial, device)
+        parameters = self._begun(train, run, generator) if run.initial is None else self._copied(run.initial, device)
 
         def validate(parameters: dict[str, Tensor]) -> float:
             judged = type(self)(self.config, self.n_items).restore(self._finished(parameters))
@@ -138,9 +153,22 @@ class Autoencoder(LatentRecommender):
             run,
             generator,
             self._run_key(validation, run),
+            self.rows,
         )
         self._tensors, self._scratch = self._finished(parameters), Scratch()
         return record
+
+    def _begun(self, train: Histories, run: RunContext, generator: Generator) -> dict[str, Tensor]:
+        """What a cold fit begins with."""
+        parameters = self.initial(generator)
+        match self.config.pretrain:
+            case "als":
+                begin_with_factors(self, parameters, als_factors(train, self._query_width, run.seed), train)
+            case "ease":
+                begin_with_factors(self, parameters, ease_factors(train, self._query_width), train)
+            case "layerwise":
+                begin_with_layers(self, parameters, train, run)
+        return parameters
 
     def _finished(self, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
         """What is scored with and saved, of what is trained."""
@@ -156,12 +184,15 @@ class Autoencoder(LatentRecommender):
         return " ".join(parts)
 
     def initial(self, generator: Generator) -> dict[str, Tensor]:
-        """Glorot normal weights and small normal biases, as the reference implementation of Liang et al. has them."""
+        """Glorot normal weights and small normal biases, as the reference implementation of Liang et al. has them; the last
+        bias where the loss wants it."""
         device = generator.device
         tensors = {}
         for name, shape in self._shapes().items():
             std = (2 / sum(shape)) ** 0.5 if len(shape) == 2 else 1e-3
             tensors[name] = std * torch.randn(shape, generator=generator, device=device)
+        if f"{self.last}.bias" in tensors:
+            tensors[f"{self.last}.bias"] += FIRST_BIAS.get(self.config.loss, 0.0)
         return tensors
 
     def _copied(self, tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
@@ -172,7 +203,7 @@ class Autoencoder(LatentRecommender):
                 raise WidthError(f"tensor {name} to start from is {tuple(given[name].shape)}; the model's is {shape}")
         return {name: t.detach().to(device, torch.float32, copy=True) for name, t in given.items()}
 
-    def _activate(self, x: Tensor) -> Tensor:
+    def activate(self, x: Tensor) -> Tensor:
         return cast(Tensor, ACTIVATIONS[self.config.activation](x))
 
     def _first(self, p: dict[str, Tensor], bags: Bags) -> Tensor:
@@ -181,34 +212,41 @@ class Autoencoder(LatentRecommender):
 
     def _encoded(self, p: dict[str, Tensor], bags: Bags) -> Tensor:
         """The last encoder layer's output, (B, code width), of normalised bags."""
-        x = self._first(p, bags)
-        for j in range(1, len(self.config.hidden) + 1):
-            x = F.linear(self._activate(x), p[f"encoder.{j}.weight"], p[f"encoder.{j}.bias"])
+        depth = len(self.config.hidden)
+        if not depth:
+            return self._first(p, bags)
+        return F.linear(self.activations(p, bags, depth), p[f"encoder.{depth}.weight"], p[f"encoder.{depth}.bias"])
+
+    def activations(self, p: dict[str, Tensor], bags: Bags, depth: int) -> Tensor:
+        """What the first `depth` encoder layers make of normalised bags, (B, H), activated."""
+        x = self.activate(self._first(p, bags))
+        for j in range(1, depth):
+            x = self.activate(F.linear(x, p[f"encoder.{j}.weight"], p[f"encoder.{j}.bias"]))
         return x
 
     def _queried(self, p: dict[str, Tensor], z: Tensor) -> Tensor:
         """The hidden decoder layers, (B, Z) -> (B, H)."""
         for j in range(len(self._decoder_hidden)):
-            z = self._activate(F.linear(z, p[f"decoder.{j}.weight"], p[f"decoder.{j}.bias"]))
+            z = self.activate(F.linear(z, p[f"decoder.{j}.weight"], p[f"decoder.{j}.bias"]))
         return z
 
     def _head_of(self, p: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Item rows (I, H) and bias (I,) of the last layer."""
-        return p[self._item_rows][:, : self._query_width], p[f"{self._last}.bias"]
+        return p[self.item_rows][:, : self._query_width], p[f"{self.last}.bias"]
 
     @property
-    def _item_rows(self) -> str:
+    def item_rows(self) -> str:
         """The tensor of the last layer; tied to a variational first layer, its half that makes the mean counts."""
-        return "encoder.0.weight" if self.config.tied else f"{self._last}.weight"
+        return "encoder.0.weight" if self.config.tied else f"{self.last}.weight"
 
     def _criterion(self, targets: Bags, excluded: Tensor | None) -> Writer:
         """The loss; entries (N,) of the targets that are `excluded` count neither as met nor as not met."""
-        return multinomial(targets, excluded)
+        return likelihood(self.config.loss, targets, excluded, self.config.focus, self.config.balance)
 
     def _loss(self, p: dict[str, Tensor], z: Tensor, bags: Bags, kept: Tensor | None) -> Tensor:
         """The loss of the target that the configuration asks for; `kept` (N,) entries were the input."""
         write = self._criterion(bags, kept if self.config.target == "dropped" else None)
-        return head_loss(self._queried(p, z), p[self._item_rows], p[f"{self._last}.bias"], write, self._scratch)
+        return head_loss(self._queried(p, z), p[self.item_rows], p[f"{self.last}.bias"], write, self._scratch)
 
     def _corrupted(self, bags: Bags, generator: Generator) -> tuple[Bags, Tensor]:
         """The input of a training step, each row normalised and then thinned by dropout, and which entries it kept (N,)."""
@@ -233,7 +271,7 @@ class DenoisingAutoencoder(Autoencoder):
         return self.config.latent
 
     def _code(self, p: dict[str, Tensor], bags: Bags) -> Tensor:
-        return self._activate(self._encoded(p, bags))
+        return self.activate(self._encoded(p, bags))
 
     def _objective(self, parameters: dict[str, Tensor], bags: Bags, share: float, generator: Generator) -> Tensor:
         corrupted, kept = self._corrupted(bags, generator)

@@ -4,13 +4,11 @@ Collaborative Filtering), user-based."""
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
-from torch import Tensor
 
 from recsys_ae.models.autoencoder import AutoencoderConfig, DenoisingAutoencoder
 from recsys_ae.models.base import ModelConfig
 from recsys_ae.models.search import Search
-from recsys_ae.training.batches import Bags
-from recsys_ae.training.loss import Writer, squared
+from recsys_ae.training.loss import Likelihood
 
 
 class AutoRecConfig(AutoencoderConfig):
@@ -21,6 +19,7 @@ class AutoRecConfig(AutoencoderConfig):
     dropout: Annotated[float, Field(ge=0, lt=1), Search(0.0, 0.7)] = 0.0  # the paper has none
     target: Literal["all", "dropped"] = "all"
     tied: bool = False
+    loss: Likelihood = "gaussian"
 
 
 class AutoRec(DenoisingAutoencoder):
@@ -29,6 +28,3 @@ class AutoRec(DenoisingAutoencoder):
 
     Config: ClassVar[type[ModelConfig]] = AutoRecConfig
     config: AutoRecConfig
-
-    def _criterion(self, targets: Bags, excluded: Tensor | None) -> Writer:
-        return squared(targets, excluded)

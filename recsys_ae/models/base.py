@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from recsys_ae.errors import NotFittedError, WidthError
 from recsys_ae.histories import Histories, Holdout
 from recsys_ae.products import Factors, products
-from recsys_ae.training.batches import Bags, DeviceHistories
+from recsys_ae.training.batches import Bags, DeviceHistories, Rows
 from recsys_ae.training.device import resolve_device
 from recsys_ae.training.run import FitRecord, RunContext
 
@@ -27,6 +27,7 @@ class Recommender(ABC):
     """Scores items from a history."""
 
     Config: ClassVar[type[ModelConfig]]
+    rows: ClassVar[Rows] = DeviceHistories  # what a batch is made of
     linear: ClassVar[bool] = False  # score(x) - score(0) is linear in the weights x of the history
 
     def __init__(self, config: Any, n_items: int) -> None:
@@ -113,7 +114,7 @@ class Recommender(ABC):
 
     def _bags(self, histories: Histories) -> Bags:
         """Histories on the device of the tensors."""
-        return DeviceHistories(histories, self.device).whole()
+        return self.rows(histories, self.device).whole()
 
 
 class FactorRecommender(Recommender):

@@ -4,15 +4,11 @@ Top-N Recommender Systems), without its user node."""
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
-from torch import Tensor
 
 from recsys_ae.models.autoencoder import AutoencoderConfig, DenoisingAutoencoder
 from recsys_ae.models.base import ModelConfig
 from recsys_ae.models.search import Choice
-from recsys_ae.training.batches import Bags
-from recsys_ae.training.loss import Writer, logistic, squared
-
-LOSSES = {"logistic": logistic, "squared": squared}
+from recsys_ae.training.loss import Likelihood
 
 
 class CDAEConfig(AutoencoderConfig):
@@ -22,11 +18,11 @@ class CDAEConfig(AutoencoderConfig):
     target: Literal["all", "dropped"] = "all"
     tied: bool = False
     learning_rate: float = Field(5e-4, gt=0)
-    loss: Annotated[Literal["logistic", "squared"], Choice("logistic", "squared")] = "squared"  # of 3.3
+    loss: Annotated[Likelihood, Choice("bernoulli", "gaussian")] = "gaussian"  # of 3.3
 
 
 class CDAE(DenoisingAutoencoder):
-    """x -> x / |x| -> dropout -> code -> logits; loss: pointwise, over all items (eq. 4 without V_u).
+    """x -> x / |x| -> dropout -> code -> logits; loss: of each item by itself, over all (eq. 4 without V_u).
 
     The paper adds a vector V_u of each training user to the code. Everyone who is scored here is unknown to training, so the
     node would be learnt and thrown away; it is left out altogether.
@@ -34,6 +30,3 @@ class CDAE(DenoisingAutoencoder):
 
     Config: ClassVar[type[ModelConfig]] = CDAEConfig
     config: CDAEConfig
-
-    def _criterion(self, targets: Bags, excluded: Tensor | None) -> Writer:
-        return LOSSES[self.config.loss](targets, excluded)

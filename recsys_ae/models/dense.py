@@ -1,6 +1,6 @@
 """The densely connected encoder of RecVAE and VASP: every hidden layer sees all before it."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import model_validator
 from torch import Generator, Tensor
@@ -14,6 +14,8 @@ EPSILON = 0.1  # under the root of the layer norm, as RecVAE's reference impleme
 
 class DenseConfig(VariationalConfig):
     """Hidden layers of one width, since they are added up."""
+
+    pretrain: Literal["none", "als", "ease"] = "none"  # no layer stands by itself
 
     @model_validator(mode="after")
     def _widths_that_add_up(self) -> Self:
@@ -56,7 +58,7 @@ class DenselyConnected(VariationalAutoencoder):
         before = x.new_zeros(x.shape)  # h_1 + ... + h_j-1
         for j, width in enumerate(self.config.hidden):
             norm = p[f"encoder.norm.{j}.weight"], p[f"encoder.norm.{j}.bias"]
-            h = F.layer_norm(self._activate(x + before), (width,), *norm, EPSILON)  # (B, H)
+            h = F.layer_norm(self.activate(x + before), (width,), *norm, EPSILON)  # (B, H)
             before = before + h
             x = F.linear(h, p[f"encoder.{j + 1}.weight"], p[f"encoder.{j + 1}.bias"])
         return x

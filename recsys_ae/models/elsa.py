@@ -18,12 +18,13 @@ from recsys_ae.training.loss import cosine
 
 
 class ELSAConfig(AutoencoderConfig):
-    """Defaults chosen on validation users; see docs/experiments.md. The four keys of one value are what ELSA is."""
+    """Defaults chosen on validation users; see docs/experiments.md. The five keys of one value are what ELSA is."""
 
     hidden: Annotated[tuple[()], Choice(())] = ()
     activation: Annotated[Literal["identity"], Choice("identity")] = "identity"
     tied: Annotated[Literal[True], Choice(True)] = True
     target: Annotated[Literal["all"], Choice("all")] = "all"
+    loss: Annotated[Literal["gaussian"], Choice("gaussian")] = "gaussian"  # of rows brought to length 1
     dropout: Annotated[float, Field(ge=0, lt=1), Search(0.0, 0.7)] = 0.0  # the paper has none
     learning_rate: Annotated[float, Field(gt=0), Search(3e-4, 1e-1, log=True)] = 1e-3
 

@@ -1,7 +1,7 @@
 """H+Vamp (Gated): two levels of codes, a mixture of posteriors as their prior, gated layers (Kim, Suh 2019, Enhancing VAEs for
 Collaborative Filtering: Flexible Priors & Gating Mechanisms; the prior: Tomczak, Welling 2018, VAE with a VampPrior)."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt
@@ -29,6 +29,7 @@ class HVampConfig(VariationalConfig):
     latent: Annotated[PositiveInt, Search(64, 512, log=True)] = 256  # width of each of the two codes
     pseudo_inputs: Annotated[PositiveInt, Search(50, 1000, log=True)] = 200  # K, components of the prior
     dropout: float = Field(0.3, ge=0, lt=1)  # of the stored entries of the input
+    pretrain: Literal["none", "als", "ease"] = "none"  # gated layers are not trained one by one
     beta: float = Field(0.05, ge=0)  # weight of both divergences once annealing is over
 
 
@@ -63,9 +64,9 @@ class HVamp(VariationalAutoencoder):
         for j, (into, out) in enumerate(zip(decoder, decoder[1:], strict=False)):
             shapes[f"decoder.{j}.weight"] = (2 * out, into)
         biases = {name.replace("weight", "bias"): shape[:1] for name, shape in shapes.items()}
-        shapes |= biases | {"encoder.0.bias": (2 * hidden[0],), f"{self._last}.bias": (self.n_items,)}
+        shapes |= biases | {"encoder.0.bias": (2 * hidden[0],), f"{self.last}.bias": (self.n_items,)}
         if not self.config.tied:
-            shapes[f"{self._last}.weight"] = (self.n_items, decoder[-1])
+            shapes[f"{self.last}.weight"] = (self.n_items, decoder[-1])
         return shapes | {"pseudo": (self.config.pseudo_inputs, 2 * hidden[0])}
 
     def initial(self, generator: Generator) -> dict[str, Tensor]:
@@ -83,7 +84,7 @@ class HVamp(VariationalAutoencoder):
     def _gated(self, x: Tensor) -> Tensor:
         """(B, 2 H) -> (B, H)."""
         linear, gate = x.chunk(2, 1)
-        return self._activate(linear) * gate.sigmoid()
+        return self.activate(linear) * gate.sigmoid()
 
     def _hidden(self, p: dict[str, Tensor], x: Tensor) -> Tensor:
         """The hidden layers of the encoder, from what the first one makes of the input, (B, 2 H_0) -> (B, H)."""

@@ -15,7 +15,7 @@ from recsys_ae.models.search import Choice, Search
 from recsys_ae.models.variational import drawn
 from recsys_ae.training.batches import Bags
 from recsys_ae.training.layers import bag_sum
-from recsys_ae.training.loss import Writer, focal, kl_to_standard_normal
+from recsys_ae.training.loss import Likelihood, kl_to_standard_normal
 
 CERTAIN = -60.0  # log variance of a code that is not drawn: less than float32 can see
 
@@ -31,6 +31,7 @@ class VASPConfig(DenseConfig):
     dropout: float = Field(0.5, gt=0, lt=1)  # share of a history that is to be found from the rest
     target: Annotated[Literal["dropped"], Choice("dropped")] = "dropped"
     tied: Annotated[Literal[False], Choice(False)] = False
+    loss: Likelihood = "focal"
     focus: Annotated[float, Field(ge=0), Search(0.0, 3.0)] = 2.0  # gamma of the focal loss
     # alpha of the focal loss: the weight of items met
     balance: Annotated[float, Field(gt=0, lt=1), Search(0.1, 0.9)] = 0.25
@@ -65,9 +66,6 @@ class VASP(DenselyConnected):
         z = torch.cat([drawn(mean, log_variance, generator), self._shallow(parameters, part)], 1)
         beta = self.config.beta * self._annealed(share)
         return self._loss(parameters, z, bags, kept) + beta * kl_to_standard_normal(mean, log_variance).sum()
-
-    def _criterion(self, targets: Bags, excluded: Tensor | None) -> Writer:
-        return focal(targets, excluded, focus=self.config.focus, balance=self.config.balance)
 
     def encode(self, histories: Histories) -> Latent:
         self._require_fitted()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeAlias
 
 import torch
 from torch import Generator, Tensor
@@ -87,3 +88,15 @@ class DeviceHistories(SparseRows):
             torch.from_numpy(matrix.indices.astype("int32")).to(device),
             torch.from_numpy(matrix.data).to(device),
         )
+
+
+class OrderedHistories(SparseRows):
+    """Histories on the device as they are: the events of a row in order of time, an item as often as it was met."""
+
+    def __init__(self, histories: Histories, device: torch.device) -> None:
+        arrays = (histories.indptr, histories.items, histories.weights)
+        super().__init__(*(torch.tensor(array, device=device) for array in arrays))
+
+
+Rows: TypeAlias = type[DeviceHistories] | type[OrderedHistories]
+"""How a model has histories on the device."""

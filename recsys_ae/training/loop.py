@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 
 from recsys_ae.errors import ModelError
 from recsys_ae.histories import Histories
-from recsys_ae.training.batches import Bags, DeviceHistories
+from recsys_ae.training.batches import Bags, DeviceHistories, Rows, SparseRows
 from recsys_ae.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -92,6 +92,7 @@ def train(
     run: RunContext,
     generator: Generator,
     key: str,
+    rows: Rows = DeviceHistories,
 ) -> FitRecord:
     """Train `parameters` in place; they end as the best epoch's where there is validation, else as the last one's.
 
@@ -102,10 +103,11 @@ def train(
         validate: mean validation metric of parameters, higher is better.
         generator: on the same device; shuffles rows and feeds the objective.
         key: names model and configuration; a checkpoint is resumed from only by the same key, data and seed.
+        rows: as what the batches are given: folded rows, or the events in order.
     """
     state = _State()
     device = generator.device
-    data = DeviceHistories(histories, device)
+    data = rows(histories, device)
     users = torch.from_numpy(histories.lengths.nonzero()[0]).to(device)
     batch_size = automatic_batch_size(len(users)) if settings.batch_size == "auto" else settings.batch_size
     n_passes = len(passes(parameters))
@@ -183,7 +185,7 @@ def train(
 
 
 def _batches(
-    data: DeviceHistories,
+    data: SparseRows,
     users: Tensor,
     batch_size: int,
     walks: Sequence[Objective],

@@ -1,4 +1,4 @@
-"""Losses on sparse targets (multinomial, squared, logistic, focal), and what priors need: normal densities, KL divergences.
+"""Losses on sparse targets (`likelihood` by name, cosine), and what priors need: normal densities, KL divergences.
 
 A loss is a `Writer`: it **overwrites the logits with its gradient**. Of a wide catalogue they are the largest array of a step,
 and there is no second one. They are worked on by blocks of rows that stay in the cache; float32 inside, whatever they are in.
@@ -6,7 +6,7 @@ and there is no second one. They are worked on by blocks of rows that stay in th
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,7 +18,13 @@ from recsys_ae.training.batches import Bags
 Writer: TypeAlias = Callable[[Tensor], Tensor]
 """Logits (B, I) float32 or bfloat16, not recorded by autograd, become the gradient of a loss; returns that loss, a scalar."""
 
+Likelihood: TypeAlias = Literal["multinomial", "bernoulli", "gaussian", "poisson", "focal"]
+
 EXCLUDED = -1e30  # a logit of probability 0; finite, so that 0 times it is 0
+LARGEST_LOG_RATE = 20.0
+# Of an item's last bias at first: a probability, or a rate, of 1 %. From 50 %, or 1, the losses of the many items not met would
+# drown all else at the beginning (Lin et al. 2017, 4.1). A focal loss weighs those little by itself.
+FIRST_BIAS = {"bernoulli": math.log(0.01), "poisson": math.log(0.01)}
 BLOCK = {"cpu": 2**19, "cuda": 2**28}  # logits worked on at once: what a cache holds; what memory has to spare
 
 
@@ -60,8 +66,9 @@ def multinomial(targets: Bags, excluded: Tensor | None = None) -> Writer:
     return write
 
 
-def squared(targets: Bags, excluded: Tensor | None = None) -> Writer:
-    """Mean over the batch of sum_i (x_ui - logits_ui)^2 over all items, zeros included.
+def gaussian(targets: Bags, excluded: Tensor | None = None) -> Writer:
+    """Mean over the batch of sum_i (x_ui - logits_ui)^2 over all items, zeros included: the negative log-likelihood of a
+    normal distribution, Liang et al. 2018, eq. 3 with one confidence for all, up to a factor and a constant.
 
     Entries that `excluded` (N,) marks leave the sum.
     """
@@ -74,10 +81,11 @@ def squared(targets: Bags, excluded: Tensor | None = None) -> Writer:
     return _pointwise(targets, excluded, unmet, lambda x: x.square(), lambda x, y: ((y - x).square(), 2 * (x - y)))
 
 
-def logistic(targets: Bags, excluded: Tensor | None = None) -> Writer:
-    """Mean over the batch of sum_i -x_ui log(p_ui) over met and -log(1 - p_ui) over all other items, p = sigmoid(logits).
+def bernoulli(targets: Bags, excluded: Tensor | None = None) -> Writer:
+    """Mean over the batch of sum_i -x_ui log(p_ui) over met and -log(1 - p_ui) over all other items, p = sigmoid(logits):
+    Liang et al. 2018, eq. 4, the logistic likelihood.
 
-    What `excluded` does, as in `squared`.
+    What `excluded` does, as in `gaussian`.
     """
 
     def unmet(part: Tensor, share: float) -> Tensor:
@@ -88,8 +96,27 @@ def logistic(targets: Bags, excluded: Tensor | None = None) -> Writer:
     return _pointwise(targets, excluded, unmet, F.softplus, lambda x, y: (y * F.softplus(-x), -y * torch.sigmoid(-x)))
 
 
+def poisson(targets: Bags, excluded: Tensor | None = None) -> Writer:
+    """Mean over the batch of sum_i rate_ui - x_ui log(rate_ui), rate = exp(logits), over all items: the negative
+    log-likelihood of counts up to a constant (the observation model of Gopalan, Hofman, Blei 2015, Scalable Recommendation with
+    Hierarchical Poisson Factorization, 2, under a log link).
+
+    A rate is at most e^20, so that none overflows. What `excluded` does, as in `gaussian`.
+    """
+
+    def rate(x: Tensor) -> Tensor:
+        return x.clamp(max=LARGEST_LOG_RATE).exp()
+
+    def unmet(part: Tensor, share: float) -> Tensor:
+        value = part.clamp_(max=LARGEST_LOG_RATE).exp_().sum()
+        part.mul_(share)
+        return value
+
+    return _pointwise(targets, excluded, unmet, rate, lambda x, y: (rate(x) - y * x, rate(x) - y))
+
+
 def focal(targets: Bags, excluded: Tensor | None = None, *, focus: float, balance: float) -> Writer:
-    """`logistic` with a weight on each item: balance * (1 - p)^focus where it was met, (1 - balance) * p^focus where not (Lin
+    """`bernoulli` with a weight on each item: balance * (1 - p)^focus where it was met, (1 - balance) * p^focus where not (Lin
     et al. 2017, Focal Loss for Dense Object Detection, eq. 5)."""
 
     def against(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,6 +135,13 @@ def focal(targets: Bags, excluded: Tensor | None = None, *, focus: float, balanc
         return balance * y * losses, -balance * y * gradients
 
     return _pointwise(targets, excluded, unmet, lambda x: (1 - balance) * against(x)[0], met)
+
+
+def likelihood(name: Likelihood, targets: Bags, excluded: Tensor | None, focus: float, balance: float) -> Writer:
+    """The loss of that name; `focus` and `balance` are of the focal one."""
+    if name == "focal":
+        return focal(targets, excluded, focus=focus, balance=balance)
+    return LIKELIHOODS[name](targets, excluded)
 
 
 def _pointwise(
@@ -134,6 +168,9 @@ def _pointwise(
         return share * (total + (losses - unmet_loss(met)).sum())
 
     return write
+
+
+LIKELIHOODS = {"multinomial": multinomial, "bernoulli": bernoulli, "gaussian": gaussian, "poisson": poisson}
 
 
 def cosine(targets: Bags, shown: Bags) -> Writer:

@@ -77,7 +77,7 @@ def test_the_dropped_target_is_the_likelihood_of_what_was_hidden_among_what_was_
         torch.testing.assert_close(tensor.grad, gradient, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "loss"), [("autorec", None), ("cdae", "squared"), ("cdae", "logistic")])
+@pytest.mark.parametrize(("name", "loss"), [("autorec", None), ("cdae", "gaussian"), ("cdae", "bernoulli")])
 def test_the_objective_is_the_pointwise_loss_of_the_whole_row(name: str, loss: str | None) -> None:
     """AutoRec's and CDAE's, against a dense row; what dropout hid is to be found too."""
     chosen = {"loss": loss} if loss else {}
@@ -92,7 +92,7 @@ def test_the_objective_is_the_pointwise_loss_of_the_whole_row(name: str, loss: s
     if model.config.activation == "sigmoid":
         code = code.sigmoid()
     logits = code @ p["encoder.0.weight"].T + p["decoder.0.bias"]
-    if loss == "logistic":
+    if loss == "bernoulli":
         expected = F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(1).mean()
     else:
         expected = (x - logits).square().sum(1).mean()

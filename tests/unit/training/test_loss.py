@@ -12,16 +12,17 @@ from recsys_ae.training.batches import Bags, DeviceHistories
 from recsys_ae.training.loss import (
     BLOCK,
     Writer,
+    bernoulli,
     cosine,
     focal,
+    gaussian,
     kl_of_normals,
     kl_to_standard_normal,
     log_mixture,
     log_normal,
-    logistic,
     multinomial,
     of_logits,
-    squared,
+    poisson,
 )
 from tests.worlds import ragged
 
@@ -66,8 +67,9 @@ def focal_term(x: Tensor, logits: Tensor) -> Tensor:
 
 POINTWISE = {
     "focal": (FOCAL, focal_term),
-    "squared": (squared, lambda x, logits: (x - logits).square()),
-    "logistic": (logistic, lambda x, logits: torch.where(x > 0, -x * logits.sigmoid().log(), -(-logits).sigmoid().log())),
+    "gaussian": (gaussian, lambda x, logits: (x - logits).square()),
+    "poisson": (poisson, lambda x, logits: logits.exp() - x * logits),
+    "bernoulli": (bernoulli, lambda x, logits: torch.where(x > 0, -x * logits.sigmoid().log(), -(-logits).sigmoid().log())),
 }
 
 
@@ -95,16 +97,17 @@ def test_gradient_equals_finite_differences() -> None:
     assert torch.autograd.gradcheck(lambda x: of_logits(x.clone(), multinomial(double)), (logits(torch.float64),))
 
 
-def test_large_logits_do_not_overflow() -> None:
+@pytest.mark.parametrize("write", [multinomial, bernoulli, poisson, FOCAL])
+def test_large_logits_do_not_overflow(write: Callable[[Bags], Writer]) -> None:
     huge = torch.full((12, 20), 1e4, requires_grad=True)
-    loss = of_logits(huge.clone(), multinomial(bags(torch.float32)))
+    loss = of_logits(huge.clone(), write(bags(torch.float32)))
     loss.backward()
     assert loss.isfinite()
     assert huge.grad is not None
     assert huge.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("loss", [multinomial, squared, logistic, FOCAL])
+@pytest.mark.parametrize("loss", [multinomial, gaussian, bernoulli, poisson, FOCAL])
 def test_the_gradient_is_written_over_the_logits(loss: Callable[[Bags], Writer]) -> None:
     """There is no second array of their size; and who still needs the logits gets an error, not a wrong gradient."""
     ours = logits(torch.float32)
@@ -118,7 +121,7 @@ def test_the_gradient_is_written_over_the_logits(loss: Callable[[Bags], Writer])
         (needed + of_logits(activations, loss(bags(torch.float32)))).backward()
 
 
-@pytest.mark.parametrize("loss", [multinomial, squared, logistic, FOCAL])
+@pytest.mark.parametrize("loss", [multinomial, gaussian, bernoulli, poisson, FOCAL])
 def test_a_loss_does_not_depend_on_the_blocks_it_is_computed_by(
     loss: Callable[[Bags], Writer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,7 +135,7 @@ def test_a_loss_does_not_depend_on_the_blocks_it_is_computed_by(
         torch.testing.assert_close(gradient, found[0][1])
 
 
-@pytest.mark.parametrize("loss", [multinomial, squared, logistic, FOCAL])
+@pytest.mark.parametrize("loss", [multinomial, gaussian, bernoulli, poisson, FOCAL])
 def test_bfloat16_logits_are_summed_in_float32(loss: Callable[[Bags], Writer]) -> None:
     """A thousand items: a sum in bfloat16 would stand still long before its end."""
     histories = ragged(0, 12, 1_000)
