@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test check format peers serve clean
+.PHONY: install demo test test-slow check format peers serve clean
 
 install: $(STAMP)
 
@@ -18,6 +18,9 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not gpu'
+
+test-slow: install
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'slow and not gpu'
 
 check: install
 	$(BIN)/ruff format --check .

@@ -31,6 +31,7 @@ from service.impressions import Impressions
 from service.live import Live
 from service.logs import log_as_json
 from service.observing import Metrics, Observed
+from service.protocol import Http
 from service.rates import Limiter, Rates
 from service.recent import Recent
 from service.routes import ROUTERS
@@ -171,6 +172,7 @@ def serve(settings: Settings, listener: socket.socket, listens: Callable[[str], 
     limit_threads(max(1, (os.cpu_count() or 1) // (settings.workers * settings.threads)))
     config = uvicorn.Config(
         create_app(settings),
+        http=Http,
         log_config=None,
         log_level="warning",
         access_log=False,

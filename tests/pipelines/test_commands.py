@@ -283,6 +283,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_the_demo_leaves_no_child_behind(home: Path, blow: signal.Signals) -> None:
@@ -345,6 +346,7 @@ def test_serve_without_a_registry_is_one_message(tmp_path: Path) -> None:
         assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_demo_walks_to_its_end(tmp_path: Path) -> None:
     """The same walk as `make demo`, on generated data: log, training, comparison, registry, HTTP, titles."""
     done = process(tmp_path, "demo", "--dataset", "synthetic", "--folder", "demo")

@@ -25,6 +25,8 @@ from recsys_ae.registry import Registry, StoredUsers
 from tests.pipelines.test_commands import run
 from tests.worlds import N_ITEMS, N_TASTES, fitted, tastes
 
+pytestmark = pytest.mark.slow
+
 COLORS = ((220, 30, 30), (30, 200, 30), (30, 30, 220))
 COLD = tuple(range(1000 + N_ITEMS, 1003 + N_ITEMS))  # one of each taste
 

@@ -237,6 +237,7 @@ def test_a_damaged_model_of_the_night_is_made_again(run: Run, home: Path) -> Non
     assert again["version"] == first["version"]  # the same bytes as before
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bits(tmp_path: Path) -> None:
     """The small version of `benchmarks/chaos.py`."""
     world = chaos.World(tmp_path / "world", chaos.CONFIG, n_users=150, n_items=70)

@@ -145,6 +145,7 @@ def test_keys_of_the_configuration_are_not_searched_and_lists_pass_through(home:
     assert after == {"name": "mult_dae", **entry["fixed"], **entry["best"]["settings"]}
 
 
+@pytest.mark.slow
 def test_hopeless_trials_are_pruned(home: Path) -> None:
     model = '[[models]]\nname = "autorec"\nlatent = 8\nepochs = 12\nhidden = []\nbatch_size = 40\n[tune]\ntrials = 14\n'
     entry = search(HEAD + model)["models"]["autorec"]
@@ -214,6 +215,7 @@ def test_the_test_users_are_never_looked_at(home: Path, monkeypatch: pytest.Monk
     assert search(EASE)["models"]["ease"]["trials"] == {"complete": 4}
 
 
+@pytest.mark.slow
 def test_processes_share_a_storage_and_no_trial_is_made_twice(home: Path) -> None:
     Path("run.toml").write_text(EASE.replace("trials = 4", "trials = 20"))
     command = [sys.executable, "-m", "pipelines", "tune", "run.toml", "--json"]
@@ -231,6 +233,7 @@ def test_processes_share_a_storage_and_no_trial_is_made_twice(home: Path) -> Non
     assert tomllib.loads(Path("tuned.toml").read_text())["models"][0]["regularisation"] == best.params["regularisation"]
 
 
+@pytest.mark.slow
 def test_a_killed_process_blocks_nothing_and_its_trial_is_replaced(home: Path) -> None:
     Path("run.toml").write_text(EASE)
     script = (

@@ -111,6 +111,7 @@ def test_a_night_begins_from_the_current_version_and_done_twice_from_the_same_on
     assert state["stages"]["train mult_dae"]["result"]["warm_start"] == began
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_a_warm_night_ends_with_the_same_bits(
     command: Run, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -141,7 +141,8 @@ def test_the_log_and_the_figures_know_routes_and_no_ids(integers: World) -> None
         client.get("/v1/users/7/recommendations?exclude=secret-item", headers={"X-Request-ID": "mine"})
         client.get("/v1/users/secret-user/recommendations")
         client.post("/v1/recommendations", json={"history": [{"item_id": "secret-item"}]})
-        client.request("SECRET", "/secret-path")
+        client.request("SECRET", "/secret-path")  # no method that the server reads
+        client.request("PROPFIND", "/secret-path")
         figures = client.get("/metrics").text
         answer = client.get("/v1/model", headers={"Origin": "https://shop.example"})
         assert answer.headers["access-control-allow-origin"] == "https://shop.example"

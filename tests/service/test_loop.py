@@ -51,6 +51,7 @@ def traces(folder: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_feedback_is_trained_on_and_an_erased_user_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("run.toml").write_text(CONFIG)

@@ -21,6 +21,8 @@ from tests.service.conftest import N_ITEMS, Service, World, service
 from tests.service.test_admission import stop_under_load
 from tests.service.test_app import command, damaged
 
+pytestmark = pytest.mark.slow
+
 
 def until(holds: Callable[[], object], seconds: float = 60) -> None:
     """Wait for it."""

@@ -245,6 +245,7 @@ def test_events_are_taken_while_no_model_is_published(tmp_path: Path, store: str
 
 def test_a_database_that_fails_is_a_deliberate_503(integers: World, store: str, caplog: pytest.LogCaptureFixture) -> None:
     app = create_app(Settings(registry=integers.path, store=store))
+    app.state.store.add([NewEvent("known", "Ferdinand", 100)])  # of whom there is something to be read
     with app.state.store._writing() as connection:
         connection.exec_driver_sql("drop table recsys_events")
     secret = {**EVENT, "user_id": "Ferdinand"}

@@ -64,6 +64,7 @@ texts = st.sampled_from([SECONDS, MILLISECONDS, ISO]).flatmap(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=120, derandomize=True, deadline=None)
 @given(texts)
 def test_both_readings_of_a_text_give_the_same_rows_or_the_same_error(rows: list[tuple[str, ...]]) -> None:

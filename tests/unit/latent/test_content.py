@@ -21,12 +21,15 @@ from recsys_ae.preprocessing import Preprocessing
 from recsys_ae.ranking import rank_top_k
 from tests.worlds import N_ITEMS, N_TASTES, fitted, tastes
 
+pytestmark = pytest.mark.slow
+
 COLD = np.arange(N_ITEMS - 6, N_ITEMS)  # two of each taste
 WARM = np.arange(N_ITEMS - 6)
 TRAIN = tastes(150, weighted=False)
 KNOWN = TRAIN.select(TRAIN.items < len(WARM))
 SHORT = KNOWN.remap(np.where(np.arange(N_ITEMS) < len(WARM), np.arange(N_ITEMS), -1), len(WARM))
-NAMES = [name for name in MODELS if name not in ("popularity", "user_knn")]
+# conv_vae learns what follows what; of this world, whose histories have no order, it has not learnt the tastes in 60 epochs.
+NAMES = [name for name in MODELS if name not in ("popularity", "user_knn", "conv_vae")]
 
 
 def features(noise: float = 0.1) -> np.ndarray:

@@ -9,6 +9,8 @@ import torch
 from recsys_ae.errors import DataError
 from recsys_ae.latent.images import SIDE, ImageAutoencoder, ImageConfig, fit_images
 
+pytestmark = pytest.mark.slow
+
 QUICK = ImageConfig(latent=16, channels=4, epochs=1, steps=60, batch_size=20)
 
 

@@ -12,6 +12,8 @@ from recsys_ae.models import MODELS, Recommender
 from recsys_ae.models.mult_vae import MultVAE
 from tests.worlds import N_ITEMS, fitted, tastes
 
+pytestmark = pytest.mark.slow
+
 VARIATIONAL = ("mult_vae", "rec_vae", "h_vamp", "vasp")
 
 

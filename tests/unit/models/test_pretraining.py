@@ -14,6 +14,8 @@ from recsys_ae.models.ease import EASE, EASEConfig
 from recsys_ae.models.pretraining import als_factors, ease_factors
 from tests.worlds import N_ITEMS, cpu, fitted, holdout, small_config, tastes
 
+pytestmark = pytest.mark.slow
+
 AUTOENCODERS = [name for name, kind in MODELS.items() if issubclass(kind, Autoencoder)]
 
 
