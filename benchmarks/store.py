@@ -4,10 +4,6 @@ python -m benchmarks.store [--seconds 10] [--batch 500] [--clients 4] [--kills 3
 """
 
 import argparse
-import os
-import re
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -18,6 +14,7 @@ import httpx
 import sqlalchemy as sa
 
 from benchmarks.record import write
+from benchmarks.serving import serving
 from service.store import events
 
 LEAST = 2_000  # events a second
@@ -45,22 +42,17 @@ def one_round(folder: Path, name: int, seconds: float, batch: int, clients: int)
     """Clients post batches until the server is killed; what they were told is stored is then looked for."""
     url = f"sqlite:///{folder / f'{name}.db'}"
     (folder / "registry").mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "service", "--registry", str(folder / "registry"), "--port", "0"]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"RECSYS_AE__STORE__URL": url})
-    assert server.stderr is not None
-    found = re.search(r"http://\S+", server.stderr.readline())
-    assert found
     told: list[list[str]] = [[] for _ in range(clients)]
-    posting = [threading.Thread(target=post, args=(found[0], f"{name}-{n}", batch, told[n])) for n in range(clients)]
-    begin = time.perf_counter()
-    for each in posting:
-        each.start()
-    time.sleep(seconds)
-    server.kill()
-    took = time.perf_counter() - begin
-    for each in posting:
-        each.join()
-    server.communicate()
+    with serving(folder / "registry", store=url) as server:
+        posting = [threading.Thread(target=post, args=(server.url, f"{name}-{n}", batch, told[n])) for n in range(clients)]
+        begin = time.perf_counter()
+        for each in posting:
+            each.start()
+        time.sleep(seconds)
+        server.process.kill()
+        took = time.perf_counter() - begin
+        for each in posting:
+            each.join()
     engine = sa.create_engine(url)
     with engine.connect() as connection:
         stored = set(connection.execute(sa.select(events.c.event_id)).scalars())

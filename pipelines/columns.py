@@ -6,12 +6,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recsys_ae.ids import Id, IdMap
+from recsys_ae.ids import Id, IdKind, IdMap
 
 
-def id_array(ids: Sequence[Id]) -> pa.Array:
-    """Integers or strings, as the ids are."""
-    return pa.array(ids, pa.int64() if ids and isinstance(ids[0], int) else pa.string())
+def id_array(ids: Sequence[Id], kind: IdKind | None = None) -> pa.Array:
+    """Integers or strings, of that kind or else as the ids are."""
+    kind = kind or ("integer" if ids and isinstance(ids[0], int) else "string")
+    return pa.array(ids, pa.int64() if kind == "integer" else pa.string())
 
 
 def id_lists(lists: NDArray[np.int32], items: IdMap) -> pa.Array:

@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from recsys_ae.artifact import Artifact
 from recsys_ae.errors import UnknownIdError
 from recsys_ae.events import RawEvent, history_of
+from recsys_ae.histories import Histories
 from recsys_ae.ids import Id
 from recsys_ae.ranking import rank_top_k
 from recsys_ae.registry import Registry
@@ -22,6 +24,16 @@ class Answer:
     unknown_items: list[Id]
 
 
+def given_history(artifact: Artifact, items: list[str]) -> tuple[Histories, list[Id]]:
+    """The history (1, I) of items as a person gives them, and the unknown ones. Raises UnknownIdError where none is known."""
+    ids = [artifact.items.parse(text) for text in items]
+    # As the API takes events without a weight: the artefact's own Preprocessing makes a history of them.
+    found, unknown = history_of([RawEvent(id_) for id_ in ids], artifact.items, artifact.preprocessing)
+    if not found.n_interactions:
+        raise UnknownIdError(f"no item of the history is in the catalogue of {len(artifact.items)} items; found {ids}")
+    return found, unknown
+
+
 def recommend(
     registry: Registry, version: str | None, k: int, *, user: str | None = None, history: list[str] | None = None
 ) -> Answer:
@@ -31,11 +43,7 @@ def recommend(
     if user is not None:
         rows = stored.histories.take(np.array([stored.users.position(stored.users.parse(user))]))
     else:
-        ids = [artifact.items.parse(text) for text in history or []]
-        # As the API takes events without a weight: the artefact's own Preprocessing makes a history of them.
-        rows, unknown = history_of([RawEvent(id_) for id_ in ids], artifact.items, artifact.preprocessing)
-        if not rows.n_interactions:
-            raise UnknownIdError(f"no item of the history is in the catalogue of {len(artifact.items)} items; found {ids}")
+        rows, unknown = given_history(artifact, history or [])
     columns, scores = rank_top_k(artifact.model, rows, k).row(0)
 
     def described(column: int) -> dict[str, Any]:

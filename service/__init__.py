@@ -9,11 +9,18 @@ settings.py   what an operator may choose
 sources.py    where settings come from: arguments, the environment, a file
 schemas.py    what is posted and answered
 routes/       one function a route
-engine.py     the model and all numeric work, off the event loop
-shaping.py    another order of a model's candidates, and reasons
+live.py       the versions that are served right now, and how others take over
+recent.py     histories asked for lately, by which a version is warmed
+engine.py     one version: histories, and what becomes of their scores
+batcher.py    lists of a moment scored together, off the event loop
+index.py      the best items of a large catalogue without scoring all of it
+strangeness.py how unlike the others a user is
+cache.py      lists kept until something that they were made from changes
+shaping.py    another order of a model's candidates, a draw of its scores, reasons
 client.py     the API from Python
 security.py   who may ask: API keys
 rates.py      how often
+protocol.py   what is no HTTP at all
 admission.py  how much at once, how large, how long
 observing.py  the line in the log and the figures of each request
 figures.py    figures of several processes

@@ -90,8 +90,8 @@ class Engine:
         self._recent = Recent() if recent is None else recent
         stored.users.positions(())  # which makes its table
         least = settings.index_from_items
-        sample = stored.histories.take(_spread(len(stored.histories), MEASURED))
-        self.index = Index.of(artifact.model, sample) if least is not None and len(self.items) >= least else None
+        wanted = least is not None and len(self.items) >= least
+        self.index = Index.of(artifact.model, _some(stored.histories, MEASURED)) if wanted else None
         self.usual_popularity = self._warm(stored.histories)
 
     @classmethod
@@ -183,13 +183,14 @@ class Engine:
 
         Raises ModelError where a score is not finite.
         """
-        some = [stored.take(slice(row, row + 1)) for row in _spread(len(stored), WARMING)]
-        means = [list(self._popularities(histories)) for histories in (self._recent.over(self.items), some)]
-        return float(np.mean(means[1])) if means[1] else None
+        list(self._popularities(self._recent.over(self.items)))
+        usual = list(self._popularities(_some(stored, WARMING)))
+        return float(np.mean(usual)) if usual else None
 
-    def _popularities(self, histories: Sequence[Histories]) -> Iterator[float]:
+    def _popularities(self, histories: Histories) -> Iterator[float]:
+        """Of the lists of histories (B, I), those that are not empty."""
         for start in range(0, len(histories), MOST):
-            rows = Histories.stack(histories[start : start + MOST])
+            rows = histories.take(slice(start, start + MOST))
             scores = self.artifact.model.score(rows)
             if not torch.isfinite(scores).all():
                 raise ModelError(f"version {self.version} gives scores that are not finite")
@@ -235,9 +236,9 @@ class Engine:
         ]
 
 
-def _spread(rows: int, most: int) -> NDArray[np.int64]:
-    """At most so many of the rows, evenly."""
-    return np.unique(np.linspace(0, rows - 1, min(rows, most)).astype(np.int64)) if rows else np.empty(0, np.int64)
+def _some(histories: Histories, most: int) -> Histories:
+    """At most so many rows of them, evenly."""
+    return histories.take(np.linspace(0, len(histories) - 1, min(len(histories), most)).astype(np.int64))
 
 
 def _counts(artifact: Artifact, stored: StoredUsers) -> NDArray[np.float32]:

@@ -75,7 +75,8 @@ class Live:
         faults = self._renewed()
         self._note(faults)
         self._seen = pointers + self._marks(faults)[len(pointers) :]
-        self._metrics.swaps.inc(self.now is not before)
+        if self.now is not before:
+            self._metrics.swaps.inc()
 
     def _renewed(self) -> dict[str, str]:
         """Bring `now` up to date as far as that can be done; returns what cannot be served, and why."""

@@ -27,12 +27,13 @@ class Recent:
             self._next = now + APART_SECONDS
             self._kept.append((tuple(items.at(history.items)), history.weights.tolist()))
 
-    def over(self, items: IdMap) -> list[Histories]:
-        """The histories (1, I) over another catalogue, without the items that it has not."""
-        found = []
-        for ids, weights in tuple(self._kept):
+    def over(self, items: IdMap) -> Histories:
+        """The histories (B, I) over another catalogue, without the items that it has not, and without those of such alone."""
+        rows, weights = [], []
+        for ids, own in tuple(self._kept):
             columns = items.positions(items.parse(id_) for id_ in ids)
             known = columns >= 0
             if known.any():
-                found.append(Histories.from_rows([columns[known].tolist()], len(items), [np.array(weights)[known].tolist()]))
-        return found
+                rows.append(columns[known].tolist())
+                weights.append(np.array(own)[known].tolist())
+        return Histories.from_rows(rows, len(items), weights)

@@ -72,7 +72,7 @@ class Shaper:
 
     def drawn(self, scores: Tensor, history: Histories, shape: Shape) -> Tensor:
         """The model's scores (1, I) of a history, moved towards a draw as far as is asked for."""
-        return explored(self.model, history, scores, shape.explore, shape.seed) if shape.explore else scores
+        return explored(self.model, history, scores, shape.explore, shape.seed)
 
     def arranged(self, ranking: Ranking, history: Histories, k: int, shape: Shape) -> Ranking:
         """The list of k of the candidates (1, C)."""

@@ -342,9 +342,8 @@ class Store:
     def _known(connection: sa.Connection, ids: set[str]) -> dict[str, Mapping[str, Any]]:
         """The stored events of those ids."""
         found: dict[str, Mapping[str, Any]] = {}
-        ordered = sorted(ids)
-        for start in range(0, len(ordered), ASKED_AT_ONCE):
-            wanted = events.c.event_id.in_(ordered[start : start + ASKED_AT_ONCE])
+        for some in _at_once(sorted(ids)):
+            wanted = events.c.event_id.in_(some)
             found |= {row["event_id"]: row for row in connection.execute(sa.select(events).where(wanted)).mappings()}
         return found
 
@@ -352,9 +351,8 @@ class Store:
     def _erasures(connection: sa.Connection, ids: set[str]) -> dict[str, int]:
         """When those of the users who were erased were, the last time."""
         found: dict[str, int] = {}
-        ordered = sorted(ids)
-        for start in range(0, len(ordered), ASKED_AT_ONCE):
-            wanted = tombstones.c.user_id.in_(ordered[start : start + ASKED_AT_ONCE])
+        for some in _at_once(sorted(ids)):
+            wanted = tombstones.c.user_id.in_(some)
             found |= {row.user_id: row.erased_at for row in connection.execute(sa.select(tombstones).where(wanted))}
         return found
 
@@ -377,8 +375,7 @@ class Store:
     @staticmethod
     def _count(connection: sa.Connection, names: Sequence[str]) -> None:
         """Raise the counters of those names by one."""
-        for start in range(0, len(names), ASKED_AT_ONCE):
-            some = names[start : start + ASKED_AT_ONCE]
+        for some in _at_once(names):
             wanted = counters.c.user_id.in_(some)
             there = set(connection.execute(sa.select(counters.c.user_id).where(wanted)).scalars())
             connection.execute(counters.update().where(wanted).values(counter=counters.c.counter + 1))
@@ -398,6 +395,12 @@ class Store:
             if self._engine.dialect.name == "postgresql":
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(POSTGRES_LOCK)))
             yield connection
+
+
+def _at_once(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """As many at a time as one query takes."""
+    for start in range(0, len(names), ASKED_AT_ONCE):
+        yield names[start : start + ASKED_AT_ONCE]
 
 
 def _own_connection(engine: sa.Engine) -> sqlite3.Connection:

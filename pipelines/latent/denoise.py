@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipelines.columns import id_array
 from pipelines.latent.opening import opened, users_of, write_table
 from recsys_ae.errors import ConfigError
 from recsys_ae.latent.denoise import FOLDS, least_supported, support
@@ -44,10 +45,12 @@ def denoise(registry: Path, version: str | None, log: Path, asked: Asked) -> dic
     known = users_of(log, found.artifact)
     histories = known.histories
     supports = support(found.artifact.model, histories, folds=asked.folds, seed=asked.seed)
-    pairs = {"user_id": known.users.at(histories.rows), "item_id": found.artifact.items.at(histories.items)}
-    types = {"user_id": known.users.kind, "item_id": found.artifact.items.kind}
+    users, items = known.users, found.artifact.items
     table = pa.table(
-        {name: pa.array(ids, pa.int64() if types[name] == "integer" else pa.string()) for name, ids in pairs.items()}
+        {
+            "user_id": id_array(users.at(histories.rows), users.kind),
+            "item_id": id_array(items.at(histories.items), items.kind),
+        }
     )
     write_table(asked.out, table.append_column("support", pa.array(supports)))
     facts: dict[str, Any] = {

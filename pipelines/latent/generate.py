@@ -9,10 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.columns import id_array
-from pipelines.latent.opening import Opened, opened
-from recsys_ae.errors import ConfigError, UnknownIdError
-from recsys_ae.events import RawEvent, history_of
-from recsys_ae.histories import Histories
+from pipelines.latent.opening import opened
+from pipelines.recommend import given_history
+from recsys_ae.errors import ConfigError
 from recsys_ae.latent.generation import Source, Synthesizer
 from recsys_ae.scratch import whole_file
 
@@ -41,7 +40,7 @@ def generate(registry: Path, version: str | None, out: Path, asked: Asked) -> di
         found.latent,
         found.stored.histories,
         asked.source,
-        history=None if asked.history is None else _history(found, asked.history),
+        history=None if asked.history is None else given_history(found.artifact, asked.history)[0],
         temperature=asked.temperature,
         seed=asked.seed,
     )
@@ -63,11 +62,3 @@ def generate(registry: Path, version: str | None, out: Path, asked: Asked) -> di
         "seed": asked.seed,
         "written": str(out),
     }
-
-
-def _history(found: Opened, ids: list[str]) -> Histories:
-    items = found.artifact.items
-    history, _ = history_of([RawEvent(items.parse(text)) for text in ids], items, found.artifact.preprocessing)
-    if not history.n_interactions:
-        raise UnknownIdError(f"no item of the history is in the catalogue of {len(items)} items; found {ids}")
-    return history

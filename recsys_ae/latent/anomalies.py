@@ -23,6 +23,7 @@ from torch import Tensor
 
 from recsys_ae.errors import DataError
 from recsys_ae.histories import Histories
+from recsys_ae.latent.codes import encoded
 from recsys_ae.models.base import LatentRecommender, Recommender
 
 Floats = NDArray[np.floating]
@@ -162,9 +163,7 @@ def _figures(model: Recommender, log_popularity: Floats, histories: Histories) -
             "spread": np.sqrt(mean((foretold + error[histories.rows]) ** 2)),
         }
     if isinstance(model, LatentRecommender):
-        norms = np.empty(len(histories))
-        for start, some in _batches(histories):
-            norms[start : start + len(some)] = torch.linalg.vector_norm(model.encode(some).mean.detach(), dim=1).cpu().numpy()
+        norms = torch.linalg.vector_norm(encoded(model, histories).mean, dim=1).double().numpy()
         figures["code"] = np.where(histories.lengths, np.log(norms + SMALLEST), np.nan)
     return figures
 

@@ -1,11 +1,13 @@
 """The codes that a model has of users and of items, and which of them are neighbours."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from recsys_ae.histories import Histories
-from recsys_ae.models.base import LatentRecommender, Recommender
+from recsys_ae.models.base import Latent, LatentRecommender, Recommender
 from recsys_ae.products import dense_product
 from recsys_ae.top_k import top_k
 
@@ -22,18 +24,29 @@ def user_codes(model: Recommender, histories: Histories) -> Codes | None:
 
     An autoencoder's is the mean of the code's distribution, a factor model's what its scores are inner products of.
     """
+    if isinstance(model, LatentRecommender):
+        return encoded(model, histories).mean.float().numpy()
     parts = []
-    for start in range(0, max(len(histories), 1), ROWS):
-        rows = histories.take(slice(start, start + ROWS))
-        if isinstance(model, LatentRecommender):
-            with torch.no_grad():
-                found = model.encode(rows).mean
-        elif (factors := model.factors(rows)) is not None:
-            found = factors.queries
-        else:
+    for rows in _batches(histories):
+        factors = model.factors(rows)
+        if factors is None:
             return None
-        parts.append(found.float().cpu().numpy())
+        parts.append(factors.queries.float().cpu().numpy())
     return np.concatenate(parts)
+
+
+@torch.no_grad()
+def encoded(model: LatentRecommender, histories: Histories) -> Latent:
+    """The distributions of the codes of histories (B, I), however many, on the CPU."""
+    parts = [model.encode(rows) for rows in _batches(histories)]
+    variances = [part.log_variance for part in parts if part.log_variance is not None]
+    return Latent(torch.cat([part.mean for part in parts]).cpu(), torch.cat(variances).cpu() if variances else None)
+
+
+def _batches(histories: Histories) -> Iterator[Histories]:
+    """At least one, which may be empty."""
+    for start in range(0, max(len(histories), 1), ROWS):
+        yield histories.take(slice(start, start + ROWS))
 
 
 def item_codes(model: Recommender) -> Codes | None:

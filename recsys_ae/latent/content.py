@@ -1,7 +1,7 @@
 """Cold items: a ridge map from what is known of an item to the row that training would have given it (Gantner, Drumond,
 Freudenthaler, Rendle, Schmidt-Thieme 2010, Learning Attribute-to-Feature Mappings for Cold-Start Recommendations)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from recsys_ae.items import ItemMetadata
 from recsys_ae.latent.features import ItemFeatures
 from recsys_ae.models.base import Recommender
 from recsys_ae.models.ease import DenseItemWeights
-from recsys_ae.models.ensemble import Ensemble
+from recsys_ae.models.ensemble import Ensemble, as_members
 from recsys_ae.models.neighbours import ItemNeighbours
 
 Floats = NDArray[np.float64]
@@ -156,7 +156,7 @@ def _placed_members(
 ) -> Placed:
     placed = [place(member, values, cold, weights) for member in model.members]
     fits = {f"members.{n}.{name}": fit for n, each in enumerate(placed) for name, fit in each.fits.items()}
-    tensors = model.tensors() | _as_members([each.model for each in placed])
+    tensors = model.tensors() | as_members(each.model.tensors() for each in placed)
     return Placed(Ensemble(model.config, model.n_items).restore(tensors), fits)
 
 
@@ -216,8 +216,7 @@ def widened(model: Recommender, n_items: int) -> Recommender:
     """The model over a longer catalogue, whose new items have rows of zeros."""
     wider = type(model)(model.config, n_items)
     if isinstance(model, Ensemble):
-        members = [widened(member, n_items) for member in model.members]
-        return wider.restore(model.tensors() | _as_members(members))
+        return wider.restore(model.tensors() | as_members(widened(member, n_items).tensors() for member in model.members))
     new, tensors = n_items - model.n_items, model.tensors()
     for name, axis in model.layout().items():
         axes = (0, 1) if isinstance(model, DenseItemWeights) else () if axis is None else (axis,)
@@ -226,11 +225,6 @@ def widened(model: Recommender, n_items: int) -> Recommender:
             shape[each] = new
             tensors[name] = torch.cat([tensors[name], tensors[name].new_zeros(shape)], each)
     return wider.restore(tensors)
-
-
-def _as_members(models: Sequence[Recommender]) -> dict[str, Tensor]:
-    """The tensors of several models by the names that an ensemble has for them."""
-    return {f"members.{n}.{name}": tensor for n, model in enumerate(models) for name, tensor in model.tensors().items()}
 
 
 def _longer(

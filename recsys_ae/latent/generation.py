@@ -22,6 +22,7 @@ from torch import Tensor
 
 from recsys_ae.errors import ConfigError, DataError
 from recsys_ae.histories import Histories
+from recsys_ae.latent.codes import encoded
 from recsys_ae.models.base import Latent, LatentRecommender
 from recsys_ae.models.mult_vae import MultVAE
 from recsys_ae.products import Factors, products
@@ -82,7 +83,7 @@ class Synthesizer:
             raise DataError(f"{len(known)} users with a history to draw from; expected at least {neighbours}")
         some = stored.take(known[:: -(-len(known) // LARGEST_REFERENCE)])
         with torch.no_grad():
-            latent = _encoded(model, some)
+            latent = encoded(model, some)
             seed_code = None if history is None else model.encode(history)
         lengths = np.diff(some.matrix.indptr).astype(np.int64)
         made = cls(model, source, *latent, lengths, seed_code, neighbours, temperature or 1.0)
@@ -148,13 +149,6 @@ class Synthesizer:
         return Synthesizer(
             self.model, self.source, self.codes, self.log_variance, self.lengths, self.seed_code, self.neighbours, temperature
         )
-
-
-def _encoded(model: LatentRecommender, histories: Histories) -> Latent:
-    """Codes of many histories, on the CPU."""
-    parts = [model.encode(histories.take(slice(start, start + BLOCK))) for start in range(0, len(histories), BLOCK)]
-    variances = [part.log_variance for part in parts if part.log_variance is not None]
-    return Latent(torch.cat([part.mean for part in parts]).cpu(), torch.cat(variances).cpu() if variances else None)
 
 
 def _noisy(mean: Tensor, log_variance: Tensor | None, noise: Tensor) -> Tensor:

@@ -3,7 +3,7 @@ Multiple Searches) or of their reciprocal ranks (Cormack, Clarke, Buettcher 2009
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from recsys_ae.ranking import SCORES_PER_BATCH
 from recsys_ae.top_k import top_k
 from recsys_ae.training.device import resolve_device
 from recsys_ae.training.run import FitRecord, RunContext
+
+T = TypeVar("T")
 
 MEMBERS = ("sparse_ease", "mult_dae", "rp3beta")
 BASE = 60  # of reciprocal ranks, 1 / (BASE + rank), as Cormack et al. have it
@@ -97,7 +99,7 @@ class Ensemble(Recommender):
         if not weights and validation is not None and len(validation):
             weights = chosen_weights(self._members, self.config.by, validation, run.metric)
         weights = weights or [1.0] * len(self._members)
-        found = {f"members.{n}.{name}": t for n, member in enumerate(self._members) for name, t in member.tensors().items()}
+        found = as_members(member.tensors() for member in self._members)
         self.restore(found | {"weights": torch.tensor(weights, device=resolve_device(run.device))})
         seconds: dict[str, float] = {}
         for record in records:
@@ -130,17 +132,10 @@ class Ensemble(Recommender):
         return self
 
     def initial(self, generator: Generator) -> dict[str, Tensor]:
-        return {
-            f"members.{n}.{name}": tensor
-            for n, member in enumerate(self._members)
-            for name, tensor in member.initial(generator).items()
-        }
+        return as_members(member.initial(generator) for member in self._members)
 
     def layout(self) -> dict[str, int | None]:
-        members = {
-            f"members.{n}.{name}": axis for n, member in enumerate(self._members) for name, axis in member.layout().items()
-        }
-        return members | {"weights": None}
+        return as_members(member.layout() for member in self._members) | {"weights": None}
 
     def _score(self, histories: Histories, items: Tensor | None) -> Tensor:
         weights = self._tensors["weights"]
@@ -149,6 +144,11 @@ class Ensemble(Recommender):
             if weight:
                 total += weight * comparable(member.score(histories), self.config.by)
         return total if items is None else total[:, items.to(total.device)]
+
+
+def as_members(of_each: Iterable[Mapping[str, T]]) -> dict[str, T]:
+    """What each member has by name, by the names that it has in the ensemble."""
+    return {f"members.{n}.{name}": value for n, own in enumerate(of_each) for name, value in own.items()}
 
 
 def _of_member(number: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from service.impressions import note_shown
 from service.live import Served
 from service.observing import GivenList, note_list
 from service.problems import INVALID, described, invalid
-from service.routes.reading import ServedNow, Serving, batcher_of, problems, settings_of, v1
+from service.routes.reading import ServedNow, Serving, batcher_of, problems, serving, settings_of, v1
 from service.schemas import (
     BatchRequest,
     BatchResults,
@@ -118,7 +118,7 @@ def _served_to(main: Engine, served: Served, one: RecommendationRequest) -> tupl
     """Who answers a request, and the arm that its user or else its session is in."""
     user = main.users.key(one.user_id) if one.user_id is not None else one.session_id
     engine, arm = served.engine_for(user)
-    return engine or main, arm
+    return serving(engine), arm
 
 
 async def _recommended(

@@ -83,12 +83,11 @@ async def recommend_to_user(
 
 async def _asked(request: Request) -> Asked:
     served: Served = request.app.state.live.now
-    main = serving(served.main)
-    user = main.users.key(request.path_params["user_id"])
+    user = serving(served.main).users.key(request.path_params["user_id"])
     engine, arm = served.engine_for(user)
-    engine = engine or main
     store: Store | None = request.app.state.store
     stamp = await store.stamp(user) if store is not None else NEVER_CHANGES
+    engine = serving(engine)
     return Asked(engine, arm, (engine.version, user, request.scope["query_string"]), stamp)
 
 

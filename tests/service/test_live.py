@@ -149,8 +149,9 @@ def test_what_was_asked_lately_is_made_of_a_version_before_it_is_served(life: Li
     engine = life.live.now.main
     assert engine is not None
     fewer = IdMap(tuple(range(103, 103 + N_ITEMS)))
-    for history in engine._recent.over(fewer):
-        asked.append(tuple(history.items.tolist()))
+    found = engine._recent.over(fewer)
+    for row in range(len(found)):
+        asked.append(tuple(found.row(row).tolist()))
     assert asked == [(0,)]  # item 103; 100 is not in that catalogue
 
 
