@@ -323,6 +323,8 @@ class Store:
         Every request for a list asks for it. SQLite, which has it in some microseconds, is asked on the event loop, past
         SQLAlchemy; where it would have to wait, and of PostgreSQL, a thread asks.
         """
+        if "\0" in user_id:  # which no database keeps: nothing is stored of such a user
+            return 0, (await self.stamp(ITEMS_COUNTER))[1]
         if self._quick is not None:
             try:
                 return _stamped(user_id, self._quick.execute(STAMP, (user_id, ITEMS_COUNTER)).fetchall())

@@ -289,3 +289,10 @@ def test_a_list_is_kept_until_something_that_it_was_made_from_changes(integers: 
     version = life.publish()
     app.state.live.look()
     assert ask(user=8).json()["model_version"] == version
+
+
+def test_an_id_that_no_database_keeps_is_nobody(integers: World, url: str) -> None:
+    app = create_app(Settings(registry=integers.path, threads=1, store=url))
+    for user in ("a%00b", "%00"):
+        assert InProcess(app).get(f"/v1/users/{user}/recommendations").status_code == 404
+    app.state.store.close()
