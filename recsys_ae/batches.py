@@ -1,6 +1,6 @@
 """Arrow batches of a clean log: read in order, cut at users, ids turned into codes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,8 +24,8 @@ def read_batches(source: pa.Table | Path, rows: int = BATCH_ROWS, columns: list[
             yield from file.iter_batches(rows, columns=columns)
 
 
-def ahead(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The same batches, each made in a thread of its own while the one before is used."""
+def ahead(batches: Iterable[pa.RecordBatch]) -> Generator[pa.RecordBatch, None, None]:
+    """The same batches, each made in a thread of its own while the one before is used; once closed, none is being made."""
     with ThreadPoolExecutor(1) as maker:
         iterator = iter(batches)
         coming = maker.submit(next, iterator, None)

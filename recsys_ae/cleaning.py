@@ -7,7 +7,7 @@ Preprocessing is applied that the API also applies to one. Rules that look at th
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,18 +62,31 @@ def clean(
             raise LogError(f"{name}: no interaction is left of {staged.read} read; dropped: {causes}")
 
     require_some()
-    batches = _cleaned(ahead(whole_users(_sorted(con, staged, batch_rows))), cleaning, dropped)
+    # Closed also where writing fails: DuckDB refuses to close its connection while a thread still reads from it.
+    with closing(ahead(whole_users(_sorted(con, staged, batch_rows)))) as in_turn:
+        batches = _cleaned(in_turn, cleaning, dropped)
+        return _stored(batches, cleaning, dropped, into, batch_rows, require_some), _complete(dropped)
+
+
+def _stored(
+    batches: Iterator[pa.RecordBatch],
+    cleaning: Cleaning,
+    dropped: "Counter[str]",
+    into: Path | None,
+    batch_rows: int,
+    check: Callable[[], None],
+) -> pa.Table | Path:
+    """What the rules that look at whole users, and at items, leave of the batches; `check` sees what they dropped."""
     if not cleaning.looks_at_items:
         least = cleaning.min_user_interactions
-        stored = _store(_long_enough(batches, least, dropped) if least > 1 else batches, into, require_some)
-        return stored, _complete(dropped)
+        return _store(_long_enough(batches, least, dropped) if least > 1 else batches, into, check)
     catalogue = _Catalogue()
     first = None if into is None else into.with_name(into.name + ".first")
     try:
-        stored = _store(catalogue.watched(batches), first, require_some)
+        stored = _store(catalogue.watched(batches), first, check)
         mask = catalogue.survivors(cleaning, dropped)
-        require_some()
-        return _store(_filtered(read_batches(stored, batch_rows), mask), into, require_some), _complete(dropped)
+        check()
+        return _store(_filtered(read_batches(stored, batch_rows), mask), into, check)
     finally:
         if first is not None:
             first.unlink(missing_ok=True)

@@ -1,6 +1,9 @@
+import errno
 import gzip
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import recsys_ae.cleaning
+import recsys_ae.log
 from recsys_ae import Cleaning, Columns, Dataset, InteractionLog, Preprocessing, read_log
-from recsys_ae.errors import LogError
+from recsys_ae.errors import LogError, WriteError
 from recsys_ae.log import id_kind, read_columns
 
 HEADER = b"user_id,item_id,timestamp,weight\n"
@@ -518,3 +523,39 @@ def test_rules_that_need_a_column_say_which() -> None:
 def test_a_clean_log_out_of_order_is_refused() -> None:
     with pytest.raises(LogError, match="in order of user_id; found 1 late"):
         Dataset.from_log(InteractionLog(pa.table({"user_id": [2, 1], "item_id": [1, 1]}), 2))
+
+
+def test_nothing_is_being_read_any_more_when_writing_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else DuckDB, which a thread still reads from, refuses to close, and that is the error people see."""
+    begun, go_on = threading.Event(), threading.Event()
+    real, connection, still_reading = recsys_ae.cleaning._sorted, recsys_ae.log.connection, list[bool]()
+
+    def slow(*arguments: Any) -> Iterator[pa.RecordBatch]:
+        for batch in real(*arguments):
+            for user in range(0, len(batch), 10):
+                yield batch.slice(user, 10)
+                if user == 10:  # the first whole user is given, the thread makes the next
+                    begun.set()
+                    go_on.wait(0.5)
+
+    def full(batches: Iterable[pa.RecordBatch], _: Path) -> None:
+        next(iter(batches))
+        begun.wait(10)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    @contextmanager
+    def watched(share: int | None) -> Iterator[Any]:
+        with connection(share) as con:
+            try:
+                yield con
+            finally:
+                still_reading.append(any(thread.name.startswith("ThreadPoolExecutor") for thread in threading.enumerate()))
+
+    monkeypatch.setattr(recsys_ae.cleaning, "_sorted", slow)
+    monkeypatch.setattr(recsys_ae.cleaning, "write_parquet", full)
+    monkeypatch.setattr(recsys_ae.log, "connection", watched)
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id\n" + "".join(f"{user},{item}\n" for user in range(4) for item in range(10)))
+    with pytest.raises(WriteError, match="No space left"):
+        read_log(str(path), into=tmp_path / "clean.parquet")
+    assert begun.is_set() and still_reading == [False]
