@@ -7,7 +7,6 @@ import os
 import re
 import socket
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
@@ -15,7 +14,6 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,9 +26,10 @@ from service.batcher import Batcher
 from service.cache import Cache
 from service.engine import Engine
 from service.impressions import Impressions
+from service.kept import KeptLists
 from service.live import Live
 from service.logs import log_as_json
-from service.observing import Metrics, Observed
+from service.observing import Metrics, Observed, new_request_id
 from service.protocol import Http
 from service.rates import Limiter, Rates
 from service.recent import Recent
@@ -41,7 +40,7 @@ from service.store import Store
 
 log = logging.getLogger("service")
 
-SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+SAFE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 DESCRIPTION = """Recommendations from a history, by the current model of a registry.
 
 Every answer and every error bears the header `X-Request-ID`: the caller's own where it sends one of at most 128 letters,
@@ -99,6 +98,7 @@ def create_app(settings: Settings) -> FastAPI:
 def _guard(app: FastAPI, settings: Settings) -> None:
     """What a request passes before a route sees it, the last first. Raises ConfigError where the keys cannot be read."""
     metrics: Metrics = app.state.metrics
+    app.add_middleware(KeptLists, app)
     app.add_middleware(Admission, settings, metrics)
     if settings.rate_limit is not None:
         limiter = Limiter(settings.rate_limit, settings.rate_limit_store)
@@ -131,7 +131,7 @@ class _Service(FastAPI):
 
 
 class _RequestScope:
-    """The outermost layer: gives every request its id, and turns what no one else caught into a problem."""
+    """Gives every request its id, and turns what no one else caught into a problem."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -140,8 +140,9 @@ class _RequestScope:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if SAFE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        given = dict(scope["headers"]).get(b"x-request-id", b"")
+        request_id = given.decode() if SAFE_REQUEST_ID.fullmatch(given) else new_request_id()
+        header = (b"x-request-id", request_id.encode())
         scope.setdefault("state", {})["request_id"] = request_id
         started = False
 
@@ -149,7 +150,7 @@ class _RequestScope:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                message["headers"] = [*message["headers"], header]
             await send(message)
 
         try:

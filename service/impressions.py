@@ -9,7 +9,8 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from fastapi import Request
+from fastapi import FastAPI
+from starlette.types import Scope
 
 from recsys_ae.errors import StoreError
 from recsys_ae.ids import Id
@@ -116,7 +117,8 @@ class Impressions:
 
 
 def note_shown(
-    request: Request,
+    service: FastAPI,
+    scope: Scope,
     user: str | None,
     place: int,
     source: str,
@@ -128,8 +130,8 @@ def note_shown(
 
     user: as the store has it; None where nobody says, or says what no database keeps. place: in its batch, from 0.
     """
-    impressions: Impressions | None = request.app.state.impressions
+    impressions: Impressions | None = service.state.impressions
     if impressions is None or not items:
         return
     known = user if user is not None and is_storable(user) else None
-    impressions.take(Shown(request.state.request_id, place, known, version, arm, source, items, int(time.time())))
+    impressions.take(Shown(scope["state"]["request_id"], place, known, version, arm, source, items, int(time.time())))

@@ -1,6 +1,7 @@
 """What an operator sees: one JSON line for each request and figures for Prometheus; neither holds a user, an item or a key."""
 
 import os
+import random
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -10,7 +11,6 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.figures import FIGURES, AllWorkers
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-    "X-Frame-Options": "DENY",
-}
+HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+    (b"x-frame-options", b"DENY"),
+]
 PAGE_POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
 # The page of the routes is FastAPI's, which loads Swagger UI from there and starts it by a script of its own.
 DOCS_POLICY = (
@@ -36,7 +36,14 @@ DOCS_POLICY = (
     "img-src 'self' data: https://fastapi.tiangolo.com; base-uri 'none'; frame-ancestors 'none'; object-src 'none'"
 )
 
+Header = tuple[bytes, bytes]
+
 router = APIRouter()
+
+
+def new_request_id() -> str:
+    """A name that no other request has; no secret, so it costs no call to the system."""
+    return f"{random.getrandbits(128):032x}"
 
 
 class BatchMetrics:
@@ -182,7 +189,7 @@ class Observed:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                self._complete(scope["path"], MutableHeaders(scope=message))
+                message["headers"] = self._completed(scope["path"], message["headers"])
             await send(message)
 
         try:
@@ -190,13 +197,15 @@ class Observed:
         finally:
             self._note(scope, status or 500, time.perf_counter() - began)
 
-    def _complete(self, path: str, headers: MutableHeaders) -> None:
-        for name, value in HEADERS.items():
-            headers.setdefault(name, value)
-        if headers.get("content-type", "").startswith("text/html"):
-            headers.setdefault("Content-Security-Policy", DOCS_POLICY if path in ("/docs", "/redoc") else PAGE_POLICY)
-        if self.service.state.stopping:
-            headers["Connection"] = "close"
+    def _completed(self, path: str, headers: Sequence[Header]) -> list[Header]:
+        there = dict(headers)
+        added = [header for header in HEADERS if header[0] not in there]
+        if there.get(b"content-type", b"").startswith(b"text/html") and b"content-security-policy" not in there:
+            policy = DOCS_POLICY if path in ("/docs", "/redoc") else PAGE_POLICY
+            added.append((b"content-security-policy", policy.encode()))
+        if self.service.state.stopping and b"connection" not in there:
+            added.append((b"connection", b"close"))
+        return [*headers, *added]
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in METHODS else "other"

@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,6 +15,7 @@ from recsys_ae.errors import StoreError
 from service.schemas import FieldError, Problem, field_errors
 
 log = logging.getLogger("service")
+Engine = TypeVar("Engine")
 
 MEDIA_TYPE = "application/problem+json"
 INVALID = "the request is not valid"
@@ -72,3 +73,10 @@ async def _on_invalid(request: Request, error: Exception) -> ProblemResponse:
 def invalid(place: tuple[int | str, ...], message: str) -> RequestValidationError:
     """The error for a value that only the settings refuse."""
     return RequestValidationError([{"type": "limit", "loc": place, "msg": message}])
+
+
+def serving(engine: Engine | None) -> Engine:
+    """The engine. Raises HTTPException where there is none."""
+    if engine is None:
+        raise HTTPException(503, "no model is published yet; expected a current version in the registry")
+    return engine

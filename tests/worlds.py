@@ -10,7 +10,8 @@ from recsys_ae.models import ModelConfig, Recommender
 N_USERS, N_ITEMS, N_TASTES = 23, 42, 3  # no layer of `small_config` is 23 wide
 
 # Where a model's Config has one of these keys, tests that ask for no quality take this value. A new model needs no entry.
-SMALL = {"latent": 8, "factors": 8, "epochs": 3, "iterations": 3, "batch_size": 10}
+SMALL: dict[str, Any] = {"latent": 8, "factors": 8, "epochs": 3, "iterations": 3, "batch_size": 10}
+SMALL["members"] = [{"name": "ease"}, {"name": "item_knn"}, {"name": "mult_dae", "latent": 8, "epochs": 3, "batch_size": 10}]
 
 
 def small_config(name: str, **changes: Any) -> ModelConfig:

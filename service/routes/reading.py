@@ -11,7 +11,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from service.batcher import Batcher
 from service.engine import Engine
 from service.live import Served
-from service.problems import invalid
+from service.problems import invalid, serving
 from service.schemas import Problem
 from service.settings import Settings
 from service.store import Store
@@ -89,13 +89,6 @@ async def _engine_if_any(served: ServedNow) -> Engine | None:
 EngineIfAny = Annotated[Engine | None, Depends(_engine_if_any)]
 
 
-def serving(engine: Engine | None) -> Engine:
-    """The engine. Raises HTTPException where there is none."""
-    if engine is None:
-        raise HTTPException(503, "no model is published yet; expected a current version in the registry")
-    return engine
-
-
 async def _engine(engine: EngineIfAny) -> Engine:
     return serving(engine)
 
@@ -129,6 +122,6 @@ Serving = Annotated[Engine, Depends(_engine)]
 Storing = Annotated[Store, Depends(_stored)]
 
 
-def v1(route_class: type[JsonRoute] = JsonRoute) -> APIRouter:
+def v1() -> APIRouter:
     """A router below /v1 whose routes read bodies as JsonRequest does."""
-    return APIRouter(prefix="/v1", route_class=route_class, dependencies=[Depends(_single_values)])
+    return APIRouter(prefix="/v1", route_class=JsonRoute, dependencies=[Depends(_single_values)])

@@ -14,8 +14,8 @@ from service.engine import Engine, Filters, Found
 from service.impressions import note_shown
 from service.live import Served
 from service.observing import GivenList, note_list
-from service.problems import INVALID, described, invalid
-from service.routes.reading import ServedNow, Serving, batcher_of, problems, serving, settings_of, v1
+from service.problems import INVALID, described, invalid, serving
+from service.routes.reading import ServedNow, Serving, batcher_of, problems, settings_of, v1
 from service.schemas import (
     BatchRequest,
     BatchResults,
@@ -139,7 +139,8 @@ async def _recommended(
     except CannotShapeError as error:
         raise invalid((*place, error.key), str(error)) from None
     user = None if one.user_id is None else engine.users.key(one.user_id)
-    note_shown(request, user, number, found.source, [item.item_id for item in found.items], engine.version, arm)
+    items = [item.item_id for item in found.items]
+    note_shown(request.app, request.scope, user, number, found.source, items, engine.version, arm)
     return _answer(request, engine, arm, found)
 
 

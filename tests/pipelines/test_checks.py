@@ -364,6 +364,7 @@ def test_a_night_that_stops_leaves_yesterdays_model_serving(
     assert state(folder) == before  # a night that was not published is no measure for the next
 
 
+@pytest.mark.slow
 def test_what_warns_is_told_and_what_is_forced_is_recorded_and_begins_afresh(
     folder: Path, events: pd.DataFrame, command: Run
 ) -> None:

@@ -108,6 +108,7 @@ def test_train_publishes_each_model_and_the_best_on_validation_is_current(home: 
     assert not list((home / "runs").rglob("*.safetensors"))  # checkpoints of finished fits are gone
 
 
+@pytest.mark.slow
 def test_evaluation_json_is_the_contract_and_repeats_to_the_bit(home: Path) -> None:
     documents = []
     for name, how in (("a", process), ("b", run)):
@@ -135,6 +136,7 @@ def test_evaluation_json_is_the_contract_and_repeats_to_the_bit(home: Path) -> N
     assert documents[0] == documents[1]
 
 
+@pytest.mark.slow
 def test_json_goes_to_stdout_alone(home: Path) -> None:
     for arguments in (
         ("registry", "list", "--registry", "registry"),
@@ -236,6 +238,7 @@ def test_bad_input_ends_with_code_2_and_one_message(
     assert not (tmp_path / "registry").exists()
 
 
+@pytest.mark.slow
 def test_by_time_and_given_run_from_configuration(home: Path) -> None:
     by_time = CONFIG.replace("validation_users = 40\ntest_users = 40", 'kind = "by_time"')
     (home / "by_time.toml").write_text(by_time)
@@ -318,6 +321,7 @@ def test_the_demo_leaves_no_child_behind(home: Path, blow: signal.Signals) -> No
             parent.stdout.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--registry", "registry"], ["run.toml"]])
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM])
 def test_serve_listens_and_stops_when_told(home: Path, arguments: list[str], blow: signal.Signals) -> None:

@@ -229,6 +229,7 @@ def test_the_data_are_described_and_nothing_leaks(judged: dict[str, Any], home: 
     assert judged["split"]["checks"] and all(check["passed"] for check in judged["split"]["checks"])
 
 
+@pytest.mark.slow
 def test_windows_are_checked_and_their_users_pooled(run: Run, home: Path) -> None:
     config = CONFIG.replace("validation_users = 30\ntest_users = 50", 'kind = "by_time"\nwindows = 2')
     (home / "windows.toml").write_text(config)
@@ -287,6 +288,7 @@ def lists_of(judged: dict[str, Any], home: Path, key: str) -> pd.DataFrame:
     return rows.sample(frac=1, random_state=0)
 
 
+@pytest.mark.slow
 def test_lists_of_another_system_are_judged_as_our_own(run: Run, judged: dict[str, Any], home: Path) -> None:
     lists_of(judged, home, "ease").to_csv(home / "theirs.csv", index=False)
     found = document(run, "--lists", "theirs.csv", out="lists")["models"]

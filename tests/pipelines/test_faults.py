@@ -331,6 +331,7 @@ class Backwards(datetime.datetime):
         return super().now(tz) - datetime.timedelta(days=3)
 
 
+@pytest.mark.slow
 def test_a_clock_set_back_publishes_all_the_same(
     home: Path, command: Run, monkeypatch: pytest.MonkeyPatch, grown: dict[str, str]
 ) -> None:

@@ -91,6 +91,7 @@ def test_nights_publish_do_nothing_twice_and_take_in_what_is_new(run: Run, home:
     assert [line["event"] for line in lines].count("begin") == 5 and lines[-1]["outcome"] == "published"
 
 
+@pytest.mark.slow
 def test_nights_from_a_database_read_what_is_new(run: Run, home: Path) -> None:
     events = pq.read_table(home / "events.parquet").to_pandas()
     events["id"] = events["changed"] = np.arange(len(events))
@@ -197,6 +198,7 @@ def test_a_model_called_as_the_gate_calls_its_own_is_refused(run: Run, home: Pat
     assert not (home / "runs").exists()
 
 
+@pytest.mark.slow
 def test_stages_of_models_that_are_gone_are_not_told(run: Run, home: Path) -> None:
     night(run)
     night(run)
@@ -251,6 +253,7 @@ def evaluation(values: np.ndarray) -> Evaluation:
     return Evaluation({"ndcg@10": values}, {}, 0.0, (), {}, nothing, np.empty(0, np.int32))
 
 
+@pytest.mark.slow
 def test_the_gate_passes_equals_and_refuses_the_damaged() -> None:
     """The small version of `benchmarks/gate.py`: 2,000 held-out users a night, real models."""
     split = simulated.world(6_000, 100, 0.9, seed=0)
@@ -270,6 +273,7 @@ def test_what_does_not_beat_popularity_is_refused() -> None:
     assert gate.Verdict.from_json(json.loads(json.dumps(verdict.as_json()))) == verdict
 
 
+@pytest.mark.slow
 def test_a_twin_that_may_have_met_tonights_users_is_no_measure(run: Run, home: Path) -> None:
     lenient = CONFIG.replace("keep = 2", "keep = 2\nmin_ratio_to_current = 0.9") + '[[models]]\nname = "ease"\n'
     (home / "run.toml").write_text(lenient)
@@ -319,6 +323,7 @@ def test_what_the_lists_would_lack_is_said_before_anything_is_trained(run: Run, 
     assert not (home / "registry").exists() and not (home / "runs/log.parquet").exists()
 
 
+@pytest.mark.slow
 def test_new_titles_and_rules_are_in_tonights_model(run: Run, home: Path) -> None:
     items = '[items]\npath = "items.csv"\ntitle = "title"\n'
     (home / "run.toml").write_text(CONFIG.replace("[split]", items + "[split]") + '[[models]]\nname = "ease"\n')
@@ -340,6 +345,7 @@ def test_few_held_out_users_are_warned_of(run: Run, home: Path) -> None:
     assert code == 0 and "below 100 chance decides" in err
 
 
+@pytest.mark.slow
 def test_json_of_a_refused_night_is_its_record(run: Run, home: Path) -> None:
     night(run)
     code, out, _ = run("nightly", "bad.toml", "--json")

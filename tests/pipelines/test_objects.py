@@ -84,6 +84,7 @@ def test_the_clean_log_is_that_of_the_files_byte_for_byte(s3: Store, home: Path)
     assert not (home / "file/objects").exists()  # it is read where it is
 
 
+@pytest.mark.slow
 def test_whole_nights(s3: Store, home: Path, command: Run) -> None:
     told = {}
     for name in ("local", "remote"):

@@ -97,6 +97,7 @@ def test_cold_items_alone_are_listed(run: Run) -> None:
 WINDOWS = 'kind = "by_time"\nwindows = 3\ntest_fraction = 0.3'
 
 
+@pytest.mark.slow
 def test_windows_are_fitted_and_judged_one_by_one_and_pooled(run: Run) -> None:
     found = document_of(run, WINDOWS)
     windows = found["split"]["windows"]
@@ -120,6 +121,7 @@ def test_windows_are_fitted_and_judged_one_by_one_and_pooled(run: Run) -> None:
         assert model["cost"]["fit_seconds"] > 0
 
 
+@pytest.mark.slow
 def test_windows_repeat_to_the_bit_but_for_costs_and_show_their_spread(run: Run, tmp_path: Path) -> None:
     documents = []
     for _ in range(2):
@@ -135,6 +137,7 @@ def test_windows_repeat_to_the_bit_but_for_costs_and_show_their_spread(run: Run,
     assert json.dumps(documents[0]) == json.dumps(documents[1])
 
 
+@pytest.mark.slow
 def test_train_fits_the_last_window_and_publishes_all_rows(run: Run, tmp_path: Path, log: Path) -> None:
     windows = document_of(run, WINDOWS)["split"]["windows"]
     code, out, err = run(WINDOWS, "train", "--json")

@@ -428,6 +428,7 @@ epochs = 2
 """
 
 
+@pytest.mark.slow
 def test_nights_and_trainings_are_logged_to_mlflow_and_a_night_once(
     command: Run, hook: Hook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -480,6 +481,7 @@ def test_nights_and_trainings_are_logged_to_mlflow_and_a_night_once(
     assert training.data.metrics["validation/ease/ndcg_at_10"] == night.data.metrics["validation/ease/ndcg_at_10"]
 
 
+@pytest.mark.slow
 def test_mlflow_is_imported_only_where_it_is_asked_for_and_sends_nothing_home() -> None:
     pytest.importorskip("mlflow")
     code = (

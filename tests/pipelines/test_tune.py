@@ -111,6 +111,7 @@ def test_the_winner_is_a_configuration_that_trains_to_the_same_value_and_is_no_w
     assert published.metrics["ndcg@10"]["mean"] == pytest.approx(entry["best"]["value"], abs=1e-12)
 
 
+@pytest.mark.slow
 def test_a_search_in_two_parts_is_the_search_in_one(home: Path) -> None:
     content = HEAD + '[[models]]\nname = "item_knn"\n[tune]\ntrials = {}\nstorage = "{}"\n'
     lines: list[str] = []
@@ -187,6 +188,7 @@ def test_a_model_without_anything_to_search_has_one_trial(home: Path) -> None:
     assert tomllib.loads((home / "tuned.toml").read_text())["models"] == [{"name": "popularity"}]
 
 
+@pytest.mark.slow
 def test_a_configuration_without_models_gets_the_default_one(home: Path) -> None:
     found = search(HEAD + "[tune]\ntrials = 1\ntimeout = 0.001\n")
     assert [model["name"] for model in tomllib.loads((home / "tuned.toml").read_text())["models"]] == ["mult_vae"]

@@ -117,6 +117,7 @@ def test_promote_and_roll_back_say_that_an_ab_test_goes_on(store: Registry, comm
     assert store.current() == two
 
 
+@pytest.mark.slow
 def test_a_night_leaves_an_ab_test_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Run) -> None:
     monkeypatch.chdir(tmp_path)
     events = datasets.synthetic(n_users=200, n_items=70, seed=3).events

@@ -89,6 +89,7 @@ def final_state() -> tuple[dict[str, Any], dict[str, Any]]:
     return registry.manifest()["files"], twin["files"]
 
 
+@pytest.mark.slow
 def test_a_night_begins_from_the_current_version_and_done_twice_from_the_same_one(command: Run, home: Path) -> None:
     registry = Registry("registry")
     first = registry.current()

@@ -56,6 +56,7 @@ def test_csv_of_odd_cells(header: str, rows: list[list[str]], end: str) -> None:
     outcome(text.encode("utf-8", "surrogatepass"), "log.csv")
 
 
+@pytest.mark.slow
 @fuzzed
 @given(st.lists(st.tuples(CELLS, CELLS, CELLS, CELLS), min_size=1, max_size=8))
 def test_csv_of_odd_cells_well_quoted(rows: list[tuple[str, ...]]) -> None:
@@ -82,6 +83,7 @@ JSON: Any = st.recursive(
 )
 
 
+@pytest.mark.slow
 @fuzzed
 @given(
     st.lists(

@@ -98,6 +98,7 @@ typed = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 8), days, weighed, 
 NAMES = ("user_id", "item_id", "timestamp", "weight", "event_type")
 
 
+@pytest.mark.slow
 @many
 @given(typed, rules, st.booleans(), st.booleans(), st.integers(1, 2), st.integers(1, 3))
 def test_ingest_and_the_api_make_the_same_history_of_the_same_events(
@@ -132,6 +133,7 @@ def test_ingest_and_the_api_make_the_same_history_of_the_same_events(
             np.testing.assert_array_equal(history.times, stored.times)
 
 
+@pytest.mark.slow
 @few
 @given(typed, rules, st.integers(1, 3), st.integers(1, 3), st.integers(1, 7))
 def test_a_log_cleaned_in_small_batches_is_the_log_cleaned_at_once(

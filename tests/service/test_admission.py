@@ -32,6 +32,7 @@ def raw(url: str, *parts: bytes, wait: float = 0) -> bytes:
 HEAD = b"POST /v1/recommendations HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
 
 
+@pytest.mark.slow
 def test_a_slow_body_is_408_and_holds_up_nobody(integers: World) -> None:
     with service(integers.path, body_seconds="1", largest_in_flight="1") as started, started.client() as client:
         answers: list[bytes] = []
@@ -125,6 +126,7 @@ def stop_under_load(started: Service, wait: float) -> None:
     assert faults == [] and min(counts) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turn", range(2))
 def test_no_accepted_request_is_dropped_when_the_service_stops(integers: World, turn: int) -> None:
     with service(integers.path) as started:
@@ -136,6 +138,7 @@ def lines_of(started: Service) -> list[dict[str, object]]:
     return [json.loads(line) for line in started.lines if '"event": "request"' in line]
 
 
+@pytest.mark.slow
 def test_the_log_and_the_figures_know_routes_and_no_ids(integers: World) -> None:
     with service(integers.path, cors_origins='["https://shop.example"]') as started, started.client() as client:
         client.get("/v1/users/7/recommendations?exclude=secret-item", headers={"X-Request-ID": "mine"})

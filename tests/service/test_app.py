@@ -131,6 +131,7 @@ def test_bad_arguments(arguments: list[str]) -> None:
     assert ended.returncode == 2 and "error: " in ended.stderr and "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_an_empty_registry_is_served(tmp_path: Path) -> None:
     with running(tmp_path, "--host", "localhost") as url:
         assert httpx.get(f"{url}/health/ready", trust_env=False).status_code == 503
@@ -149,6 +150,7 @@ def test_the_service_stops_in_good_order(tmp_path: Path) -> None:
         process.communicate()
 
 
+@pytest.mark.slow
 def test_the_service_loads_no_training_data_code() -> None:
     code = """
 import sys, service.app

@@ -107,6 +107,7 @@ def test_the_client_loads_no_server_code() -> None:
     assert (ended.stdout, ended.stderr) == ("[]\n", "")
 
 
+@pytest.mark.slow
 def test_what_users_do_and_what_items_are_called(integers: World, tmp_path: Path) -> None:
     with running(integers.path, store=f"sqlite:///{tmp_path}/events.db") as url, Client(url) as client:
         first, second = integers.id(0), integers.id(1)

@@ -150,6 +150,7 @@ def test_what_is_hardly_http(target: Service, sent: str) -> None:
     assert_silent(target.lines)
 
 
+@pytest.mark.slow
 def test_a_key_that_is_not_ascii_says_nothing(integers: World, tmp_path: Path) -> None:
     add_key(tmp_path / "k", "a", ["read"])
     with service(integers.path, "--keys", str(tmp_path / "k")) as started, started.client() as client:
@@ -179,6 +180,7 @@ def conforming(world: World, examples: int, folder: Path) -> None:
         holds()
 
 
+@pytest.mark.slow
 def test_the_schema_is_true(integers: World, tmp_path: Path) -> None:
     conforming(integers, 8, tmp_path)
 

@@ -187,7 +187,7 @@ def test_many_are_written_in_several_transactions() -> None:
 
 def test_old_lists_are_looked_for_now_and_then(tmp_path: Path) -> None:
     store = Store.open(f"sqlite:///{tmp_path / 'events.db'}")
-    old = NOW - 2 * 86_400
+    old = int(time.time()) - 2 * 86_400
     store.add_shown([shown(1, shown_at=old - 60), shown(2, shown_at=old + 600)])
     log = Impressions(store, 2, lambda _: None)
     log.write()
@@ -341,6 +341,7 @@ def test_answers_do_not_suffer_where_lists_cannot_be_logged(
     assert len(told) == 1 and "no such table: recsys_impressions" in told[0].getMessage()
 
 
+@pytest.mark.slow
 def test_a_stopped_process_has_logged_all_that_it_answered(integers: World, tmp_path: Path) -> None:
     address = f"sqlite:///{tmp_path / 'events.db'}"
     with service(integers.path, store=address, drain_seconds="0") as started, started.client() as client:

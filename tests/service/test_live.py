@@ -239,6 +239,7 @@ def test_a_damaged_ab_test_is_no_ab_test(life: Life, caplog: pytest.LogCaptureFi
     assert "arm" not in life.ask(user_id=3) and "traffic.json" in caplog.records[0].message and len(caplog.records) == 1
 
 
+@pytest.mark.slow
 def test_the_service_watches_by_itself(life: Life) -> None:
     with service(life.registry.path, watch_seconds="0.05") as started, started.client() as client:
         assert client.get("/v1/model").json()["version"] == life.world.version

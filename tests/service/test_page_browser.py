@@ -159,6 +159,7 @@ def tab_to(page: Any, name: str) -> None:
     raise AssertionError(f"{name} is not reached; the focus is at {focused(page)}")
 
 
+@pytest.mark.slow
 def test_the_walk_by_keys_alone(browser: Any, url: str) -> None:
     with opened(browser, url) as page:
         page.keyboard.press("Tab")
@@ -250,6 +251,7 @@ def test_it_works_without_javascript(browser: Any, url: str) -> None:
         assert page.get_by_role("heading", name="For user user 3").is_visible() and "history=f4" in page.url
 
 
+@pytest.mark.slow
 def test_a_key_is_asked_for_kept_in_the_tab_and_never_in_the_address(browser: Any, films: World, tmp_path: Path) -> None:
     keys = {scope: add_key(tmp_path / "keys.json", scope, [scope]) for scope in ("read", "write")}
     with serving(films, keys=tmp_path / "keys.json") as started:

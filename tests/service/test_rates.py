@@ -19,6 +19,7 @@ def statuses(client: httpx.Client, key: str, times: int) -> list[int]:
     return [client.get(PATH, headers={"X-API-Key": key}).status_code for _ in range(times)]
 
 
+@pytest.mark.slow
 def test_each_key_has_its_own_limit(integers: World, tmp_path: Path) -> None:
     keys = [add_key(tmp_path / "k", name, ["read"]) for name in ("a", "b")]
     with service(integers.path, "--keys", str(tmp_path / "k"), rate_limit="3/hour") as started, started.client() as client:
@@ -42,6 +43,7 @@ def test_two_processes_share_a_limit(integers: World, tmp_path: Path) -> None:
         assert statuses(a, key, 2) + statuses(b, key, 3) + statuses(a, key, 1) == [200, 200, 200, 200, 429, 429]
 
 
+@pytest.mark.slow
 def test_while_the_store_is_away_a_process_counts_for_itself(integers: World) -> None:
     away = {"rate_limit": "2/hour", "rate_limit_store": "redis://:a-password@127.0.0.1:1"}
     with service(integers.path, **away) as started, started.client() as client:

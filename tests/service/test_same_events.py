@@ -83,6 +83,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Cli
         yield client, events, kept
 
 
+@pytest.mark.slow
 def test_every_user_gets_the_same_list_from_what_was_stored_and_from_the_raw_events(served: Any) -> None:
     client, events, kept = served
     assert len(kept) > N_USERS - 10

@@ -67,6 +67,7 @@ def test_probes_and_documentation_are_open(guarded: Service) -> None:
             assert client.get(path).status_code == 200
 
 
+@pytest.mark.slow
 def test_keys_are_changed_while_the_service_runs(integers: World, tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     old = add_key(path, "old", ["read"])
@@ -89,6 +90,7 @@ def test_keys_are_changed_while_the_service_runs(integers: World, tmp_path: Path
     assert not any(key in line for line in started.lines for key in (old, new))
 
 
+@pytest.mark.slow
 def test_beyond_this_machine_keys_are_asked_for(integers: World, tmp_path: Path) -> None:
     ended = command("--registry", str(integers.path), "--port", "0", "--host", "0.0.0.0")
     assert ended.returncode == 2 and ended.stderr.count("\n") == 1

@@ -73,6 +73,7 @@ def test_a_stored_history_goes_on_with_the_events_of_the_store(writable: Api, in
     assert answer["items"] == integers.expected([*columns[1:], new], 9)
 
 
+@pytest.mark.slow
 def test_aged_weights_of_a_stored_history_come_out_as_they_went_in(strings: World, store: str) -> None:
     """Linear weights that halve every ten days: the same as all raw events at once."""
     rules = strings.artifact.preprocessing
@@ -135,6 +136,7 @@ def test_what_is_stored_of_a_user_page_by_page(writable: Api, integers: World) -
     assert_problem(writable.get("/v1/users/1/interactions?limit=0"), 422)
 
 
+@pytest.mark.slow
 def test_an_erased_user_stays_out_after_a_restart_and_begins_anew(integers: World, store: str) -> None:
     with client_of(integers, store) as api:
         write(api, {"event_id": "a", "user_id": 3, "item_id": 100})
@@ -171,6 +173,7 @@ def test_items_change_from_the_next_answer_on(writable: Api, integers: World) ->
     assert unknown == {"title": "Soon", "categories": None, "available": False, "known": False}
 
 
+@pytest.mark.slow
 def test_an_integer_of_a_string_catalogue_is_that_text(strings: World, store: str) -> None:
     with client_of(strings, store) as api:
         write(api, {"event_id": "a", "user_id": 12, "item_id": 7})

@@ -91,6 +91,7 @@ def nights(url: str, execute: Execute, kind: str, folder: Path) -> None:
     assert [path.name for path in sorted((folder / "kept").iterdir())] == [".lock", kept.path.name, "source.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["integer", "text"])
 def test_nights_of_sqlite(sqlite: tuple[str, Execute], kind: str, tmp_path: Path) -> None:
     nights(*sqlite, kind, tmp_path)

@@ -36,6 +36,7 @@ def test_importing_is_silent_and_loads_nothing_heavy() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_models_training_and_ranking_need_no_data_code_and_no_network() -> None:
     """They run where pandas, DuckDB and the web stack are absent and every socket is refused."""
     done = fresh(
@@ -58,6 +59,7 @@ for name in ("popularity", "ease", "mult_dae", "mult_vae"):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_every_module_imports_without_a_warning_or_a_word() -> None:
     done = fresh(
         """

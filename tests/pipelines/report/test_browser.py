@@ -120,6 +120,7 @@ READ = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_contrast_in_both_themes(browser: Any, reports: dict[str, Path], scheme: str) -> None:
     page, *_ = opened(browser, reports["whole"], scheme=scheme)
