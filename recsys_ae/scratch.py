@@ -126,11 +126,18 @@ def _held(path: Path, folder: bool = False) -> tuple[Path, int]:
     """A new empty file or folder beside `path`, and the handle that holds it."""
     while True:
         partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-        if folder:
-            partial.mkdir(0o700)
-        handle = os.open(partial, os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            if folder:
+                partial.mkdir(0o700)
+                handle = os.open(partial, os.O_RDONLY)
+            else:
+                handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileNotFoundError:
+            if not path.parent.is_dir():
+                raise
+            continue  # made, and taken for a leftover by another process before it was opened
         with suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_SH)
         if partial.exists():
             return partial, handle
-        os.close(handle)  # between its making and its lock another process took it for a leftover
+        os.close(handle)  # the same between its making and its lock

@@ -32,6 +32,7 @@ ACTIVATIONS = {
     "relu": torch.relu,
     "swish": F.silu,
 }
+SAMPLED_FROM = 200_000  # items from which on softmax = "auto" samples
 
 
 class AutoencoderConfig(ModelConfig):
@@ -47,6 +48,9 @@ class AutoencoderConfig(ModelConfig):
     loss: Likelihood = "multinomial"  # docs/losses.md
     focus: float = Field(2.0, ge=0)  # gamma of the focal loss
     balance: float = Field(0.25, gt=0, lt=1)  # alpha of the focal loss: the weight of items met
+    # over all items of the catalogue, or in each step over the batch's and some drawn ones; docs/scaling.md
+    softmax: Literal["auto", "exact", "sampled"] = "auto"
+    negatives: PositiveInt = 8192  # items that a step of a sampled softmax draws beside its batch's
     tied: Annotated[bool, Choice(True, False)] = True  # the last layer's item rows are the first layer's
     # decoupled, per step and learning rate (AdamW)
     weight_decay: Annotated[float, Field(ge=0), Search(0.0, 0.1)] = 0.0
@@ -65,6 +69,12 @@ class AutoencoderConfig(ModelConfig):
             raise ValueError(
                 'pretrain = "layerwise" with hidden = [] has no layers to train one by one; expected a width in hidden'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _softmax_to_sample(self) -> Self:
+        if self.softmax == "sampled" and self.loss != "multinomial":
+            raise ValueError(f'softmax = "sampled" with loss = "{self.loss}", which has none; expected loss = "multinomial"')
         return self
 
     @model_validator(mode="after")
@@ -154,9 +164,18 @@ class Autoencoder(LatentRecommender):
             generator,
             self._run_key(validation, run),
             self.rows,
+            self._some_items(),
         )
         self._tensors, self._scratch = self._finished(parameters), Scratch()
         return record
+
+    def _some_items(self) -> loop.SomeItems | None:
+        """What the steps train where that is not the whole catalogue."""
+        wanted = self.config.softmax
+        if wanted == "auto":
+            wanted = "sampled" if self.n_items >= SAMPLED_FROM and self.config.loss == "multinomial" else "exact"
+        by_item = frozenset(name for name, axis in self.layout().items() if axis == 0)
+        return loop.SomeItems(self.config.negatives, by_item) if wanted == "sampled" else None
 
     def _begun(self, train: Histories, run: RunContext, generator: Generator) -> dict[str, Tensor]:
         """What a cold fit begins with."""

@@ -30,6 +30,7 @@ class ConvVAEConfig(VariationalConfig):
 
     hidden: Annotated[tuple[()], Choice(())] = ()
     target: Annotated[Literal["all"], Choice("all")] = "all"
+    softmax: Annotated[Literal["exact"], Choice("exact")] = "exact"
     latent: Annotated[PositiveInt, Search(32, 256, log=True)] = 64  # width of item vectors, blocks and codes
     activation: Annotated[Activation, Choice("relu", "gelu")] = "gelu"
     window: PositiveInt = 50  # N, the last events that are looked at

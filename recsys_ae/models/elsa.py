@@ -21,6 +21,7 @@ class ELSAConfig(AutoencoderConfig):
     """Defaults chosen on validation users; see docs/experiments.md. The five keys of one value are what ELSA is."""
 
     hidden: Annotated[tuple[()], Choice(())] = ()
+    softmax: Annotated[Literal["exact"], Choice("exact")] = "exact"
     activation: Annotated[Literal["identity"], Choice("identity")] = "identity"
     tied: Annotated[Literal[True], Choice(True)] = True
     target: Annotated[Literal["all"], Choice("all")] = "all"

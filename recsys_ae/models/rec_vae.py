@@ -4,7 +4,7 @@ Nikolenko 2020, RecVAE: A New Variational Autoencoder for Top-N Recommendations 
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt
@@ -29,6 +29,7 @@ class RecVAEConfig(DenseConfig):
 
     # densely connected; the decoder has none
     hidden: Annotated[tuple[PositiveInt, ...], Choice((), (600,) * 5)] = ()
+    softmax: Annotated[Literal["exact"], Choice("exact")] = "exact"
     latent: Annotated[PositiveInt, Search(64, 600, log=True)] = 512
     activation: Annotated[Activation, Choice("swish", "tanh", "gelu")] = "swish"
     learning_rate: float = Field(5e-4, gt=0)

@@ -25,6 +25,7 @@ class VASPConfig(DenseConfig):
 
     # densely connected; the decoder has none
     hidden: Annotated[tuple[PositiveInt, ...], Choice((256,) * 3, (600,) * 5)] = (256,) * 3
+    softmax: Annotated[Literal["exact"], Choice("exact")] = "exact"
     latent: Annotated[PositiveInt, Search(32, 512, log=True)] = 128
     shallow: Annotated[PositiveInt, Search(64, 1024, log=True)] = 512  # width of the linear path
     activation: Annotated[Activation, Choice("swish", "tanh", "gelu")] = "swish"

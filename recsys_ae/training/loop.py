@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import torch
@@ -15,15 +16,11 @@ from torch import Generator, Tensor
 from recsys_ae.errors import ModelError
 from recsys_ae.histories import Histories
 from recsys_ae.training.batches import Bags, DeviceHistories, Rows, SparseRows
-from recsys_ae.training.checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    optimiser_tensors,
-    restore_optimiser,
-    save_checkpoint,
-)
+from recsys_ae.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from recsys_ae.training.device import resolve_precision
 from recsys_ae.training.run import FitRecord, Progress, RunContext
+from recsys_ae.training.sampling import Sampling
+from recsys_ae.training.steps import SampledSteps, Steps, WholeSteps
 
 STEPS_PER_EPOCH = 50  # at least, with batch_size = "auto"
 LARGEST_BATCH = 500
@@ -56,6 +53,14 @@ Passes = Callable[[dict[str, Tensor]], Sequence[Objective]]
 
 What an objective detaches has no gradient in its walk: the optimiser leaves it and its moments alone.
 """
+
+
+@dataclass(frozen=True)
+class SomeItems:
+    """Steps that train the items of a batch and so many drawn ones; `by_item` are the tensors whose first axis is items."""
+
+    negatives: int
+    by_item: frozenset[str]
 
 
 def automatic_batch_size(n_users: int) -> int:
@@ -93,6 +98,7 @@ def train(
     generator: Generator,
     key: str,
     rows: Rows = DeviceHistories,
+    some_items: SomeItems | None = None,
 ) -> FitRecord:
     """Train `parameters` in place; they end as the best epoch's where there is validation, else as the last one's.
 
@@ -104,6 +110,7 @@ def train(
         generator: on the same device; shuffles rows and feeds the objective.
         key: names model and configuration; a checkpoint is resumed from only by the same key, data and seed.
         rows: as what the batches are given: folded rows, or the events in order.
+        some_items: of a catalogue so large that a step cannot train all of it.
     """
     state = _State()
     device = generator.device
@@ -118,13 +125,16 @@ def train(
 
     for tensor in parameters.values():
         tensor.requires_grad_(True)
-    optimiser = torch.optim.AdamW(
-        parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-    )
+    steps: Steps
+    if some_items is None:
+        steps = WholeSteps(parameters, settings.weight_decay)
+    else:
+        sampling = Sampling(data, histories.n_items, batch_size, some_items.negatives)
+        steps = SampledSteps(parameters, some_items.by_item, sampling, settings.weight_decay)
     best = {name: t.detach().clone() for name, t in parameters.items()} if validate else {}
     run_key = f"{key} {digest_of_histories(histories)} {run.seed} {run.precision} {run.metric} {run.stop_after} {device.type}"
     if run.checkpoint_folder and (checkpoint := load_checkpoint(run.checkpoint_folder, run_key)):
-        _resume(checkpoint, parameters, best, optimiser, generator, state)
+        _resume(checkpoint, parameters, best, steps, generator, state)
     with state.timed("probing"):  # a resumed run stays with the precision that it found before
         dtype = torch.bfloat16 if state.precision == "bfloat16" else torch.float32
         if not state.precision:
@@ -135,16 +145,11 @@ def train(
         while state.epoch < last_epoch and not (validate and _exhausted(state, settings.patience, least_steps)):
             with state.timed("training"):
                 loss_sum = torch.zeros((), device=device)
-                for objective, bags in _batches(data, users, batch_size, passes(parameters), optimiser, generator):
+                for objective, bags in _batches(data, users, batch_size, passes(parameters), steps, generator):
                     share = state.step / total_steps
-                    for group in optimiser.param_groups:
-                        group["lr"] = settings.learning_rate * _learning_rate_factor(settings.schedule, share)
-                    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-                        loss = objective(parameters, bags, share if cold else 1.0, generator)
-                    optimiser.zero_grad(set_to_none=False)
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    optimiser.step()
-                    loss_sum += loss.detach() * len(bags)
+                    rate = settings.learning_rate * _learning_rate_factor(settings.schedule, share)
+                    loss = partial(_loss, objective, share if cold else 1.0, generator, dtype)
+                    loss_sum += steps.step(parameters, bags, loss, rate, generator) * len(bags)
                     state.step += 1
                 state.losses.append(float(loss_sum) / max(n_passes * len(users), 1))
                 if not math.isfinite(state.losses[-1]):
@@ -162,7 +167,7 @@ def train(
                         best[name].copy_(tensor.detach())
             if run.checkpoint_folder:
                 with state.timed("checkpoints"):
-                    tensors = _checkpoint_tensors(parameters, best, optimiser, generator)
+                    tensors = _checkpoint_tensors(parameters, best, steps, generator)
                     save_checkpoint(run.checkpoint_folder, Checkpoint(run_key, tensors, _as_json(state)))
             if run.progress:
                 latest = state.validation[-1] if state.validation else None
@@ -180,6 +185,7 @@ def train(
         batch_size=batch_size,
         device=str(device),
         precision=state.precision,
+        softmax="exact" if some_items is None else "sampled",
         seconds=dict(state.seconds),
     )
 
@@ -189,16 +195,24 @@ def _batches(
     users: Tensor,
     batch_size: int,
     walks: Sequence[Objective],
-    optimiser: torch.optim.Optimizer,
+    steps: Steps,
     generator: Generator,
 ) -> Iterator[tuple[Objective, Bags]]:
     """Every batch of an epoch with its objective: each walk takes all users in an order of its own."""
     for objective in walks:
-        optimiser.zero_grad()  # to None, which is what the gradients of tensors that this walk detaches then stay
+        steps.begin_walk()
         order = users[torch.randperm(len(users), generator=generator, device=users.device)]
         for rows in torch.split(order, GATHERED * batch_size) if len(order) else ():
             for bags in data.batch(rows).batches(batch_size):
                 yield objective, bags
+
+
+def _loss(
+    objective: Objective, share: float, generator: Generator, dtype: torch.dtype, parameters: dict[str, Tensor], bags: Bags
+) -> Tensor:
+    """The loss of a batch, with products in the precision of the run."""
+    with torch.autocast(generator.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        return objective(parameters, bags, share, generator)
 
 
 def _exhausted(state: _State, patience: int, least_steps: int) -> bool:
@@ -222,12 +236,12 @@ def _as_json(state: _State) -> dict[str, Any]:
 
 
 def _checkpoint_tensors(
-    parameters: dict[str, Tensor], best: dict[str, Tensor], optimiser: torch.optim.Optimizer, generator: Generator
+    parameters: dict[str, Tensor], best: dict[str, Tensor], steps: Steps, generator: Generator
 ) -> dict[str, Tensor]:
     return {
         **{f"parameter.{name}": t for name, t in parameters.items()},
         **{f"best.{name}": t for name, t in best.items()},
-        **optimiser_tensors(optimiser),
+        **steps.tensors(),
         "generator": generator.get_state(),
     }
 
@@ -236,7 +250,7 @@ def _resume(
     checkpoint: Checkpoint,
     parameters: dict[str, Tensor],
     best: dict[str, Tensor],
-    optimiser: torch.optim.Optimizer,
+    steps: Steps,
     generator: Generator,
     state: _State,
 ) -> None:
@@ -245,7 +259,7 @@ def _resume(
             tensor.copy_(checkpoint.tensors[f"parameter.{name}"])
         for name, tensor in best.items():
             tensor.copy_(checkpoint.tensors[f"best.{name}"])
-    restore_optimiser(optimiser, checkpoint.tensors)
+    steps.restore(checkpoint.tensors)
     generator.set_state(checkpoint.tensors["generator"])
     saved = checkpoint.state
     state.seconds.update(saved.pop("seconds"))

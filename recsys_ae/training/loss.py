@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from recsys_ae.training.batches import Bags
+from recsys_ae.training.sampling import SampledBags
 
 Writer: TypeAlias = Callable[[Tensor], Tensor]
 """Logits (B, I) float32 or bfloat16, not recorded by autograd, become the gradient of a loss; returns that loss, a scalar."""
@@ -44,12 +45,17 @@ def multinomial(targets: Bags, excluded: Tensor | None = None) -> Writer:
     """Negative multinomial log-likelihood per user, Liang et al. 2018, eq. 2.
 
     The mean over the batch of sum_i x_ui * (logsumexp(logits_u) - logits_ui). `excluded` (N,) marks entries of `targets` whose
-    items cannot be drawn: they leave the softmax, and weigh nothing.
+    items cannot be drawn: they leave the softmax, and weigh nothing. Of a sample of the catalogue each item counts for those it
+    stands for.
     """
     weights = targets.weights if excluded is None else targets.weights * ~excluded
     totals = targets.row_sums(weights)  # (B,) N_u
 
     def write(logits: Tensor) -> Tensor:
+        if isinstance(targets, SampledBags):
+            own = logits[targets.rows, targets.columns]
+            logits -= targets.log_shares.to(logits.dtype)
+            logits[targets.rows, targets.columns] = own
         if excluded is not None:
             logits[targets.rows[excluded], targets.columns[excluded]] = EXCLUDED
         met = logits[targets.rows, targets.columns].to(weights.dtype)  # (N,)

@@ -61,6 +61,7 @@ class FitRecord:
     batch_size: int | None = None
     device: str = "cpu"
     precision: str = "float32"
+    softmax: str = "exact"  # or sampled
     seconds: dict[str, float] = field(default_factory=dict)
     weights: list[float] = field(default_factory=list)
     members: "list[FitRecord]" = field(default_factory=list)

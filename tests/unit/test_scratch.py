@@ -80,6 +80,24 @@ def test_a_folder_is_removed_unless_it_is_held(tmp_path: Path) -> None:
     assert remove_unless_held(folder)  # is gone already
 
 
+def test_a_folder_that_another_process_swept_before_it_was_opened_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept: list[Path] = []
+    true_open = os.open
+
+    def opened(path: Path, flags: int, mode: int = 0o777) -> int:
+        if not swept:
+            swept.append(Path(path))
+            Path(path).rmdir()
+        return true_open(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", opened)
+    with scratch_folder("work", tmp_path) as folder:
+        assert folder.is_dir()
+        assert folder != swept[0]
+
+
 def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
     said = rf"b\.txt: cannot be written \(No space left on device, errno {errno.ENOSPC}\)"
     with pytest.raises(WriteError, match=said), writing(tmp_path / "b.txt"):
