@@ -12,10 +12,12 @@ from pydantic import ValidationError
 
 from recsys_ae.errors import StoreError
 from service.engine import Engine
+from service.live import Served
 from service.observing import GivenList, note_list
 from service.page.asked import DIVERSITIES, KS, LONGEST_HISTORY, Asked
 from service.page.view import View, viewed
-from service.routes.reading import EngineIfAny, batcher_of, settings_of
+from service.problems import serving
+from service.routes.reading import ServedNow, batcher_of, settings_of
 from service.schemas import field_errors
 from service.security import PAGE_DATA
 
@@ -27,15 +29,15 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/")
-async def page(request: Request, engine: EngineIfAny) -> HTMLResponse:
+async def page(request: Request, served: ServedNow) -> HTMLResponse:
     """The whole page; without data where keys are asked for."""
-    return await _answer("page.html", request, engine, locked=settings_of(request).keys is not None)
+    return await _answer("page.html", request, served, locked=settings_of(request).keys is not None)
 
 
 @router.get(PAGE_DATA)
-async def data(request: Request, engine: EngineIfAny) -> HTMLResponse:
+async def data(request: Request, served: ServedNow) -> HTMLResponse:
     """The parts of the page that hold data, for the script to put in their places."""
-    return await _answer("body.html", request, engine, locked=False)
+    return await _answer("body.html", request, served, locked=False)
 
 
 @router.get("/page/{name}")
@@ -46,8 +48,9 @@ async def file(name: str) -> FileResponse:
     return FileResponse(STATIC / name, media_type=FILES[name], headers={"Cache-Control": KEPT})
 
 
-async def _answer(template: str, request: Request, engine: Engine | None, locked: bool) -> HTMLResponse:
+async def _answer(template: str, request: Request, served: Served, locked: bool) -> HTMLResponse:
     view, asked, status, notices = None, Asked(), 200, []
+    engine = served.main
     if engine is None:
         status, notices = (
             503,
@@ -59,9 +62,10 @@ async def _answer(template: str, request: Request, engine: Engine | None, locked
         except ValidationError as error:
             wrong = field_errors(error.errors(include_url=False, include_context=False, include_input=False))
             status, notices = 422, [f"This address cannot be shown: {one.place}: {one.message}." for one in wrong[:3]]
+        engine, arm = served.engine_for(engine.users.key(asked.user) if asked.user else None)
         try:
-            view = await viewed(engine, batcher_of(request), asked, settings_of(request))
-            note_list(request.scope, GivenList(view.list.source, engine.version, None, None))
+            view = await viewed(serving(engine), batcher_of(request), asked, settings_of(request))
+            note_list(request.scope, GivenList(view.list.source, view.facts.version, arm, None))
         except StoreError:
             status, notices = 503, ["The store of events does not answer. Try again soon."]
     return _rendered(template, status, view=view, asked=asked, locked=locked, notices=notices, ready=_ready(request, engine))

@@ -198,6 +198,7 @@ def test_an_ab_test_shares_users_and_every_answer_names_the_arm(life: Life) -> N
         stored = life.client.get(f"/v1/users/{user}/recommendations").json()
         assert stored["arm"] == arms[user]["arm"] == life.ask(user_id=str(user))["arm"]
         assert life.ask(user_id=user, session_id="other")["arm"] == arms[user]["arm"]
+        assert arms[user]["arm"] in life.client.get(f"/?user={user}").text  # the page, for who looks at a user
     sessions = {life.ask(session_id=f"session {n}")["arm"] for n in range(20)}
     assert sessions == {life.world.version, other}
     nobody = life.ask()
