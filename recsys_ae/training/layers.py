@@ -13,8 +13,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from recsys_ae.training.batches import Bags
-from recsys_ae.training.loss import Writer
+from recsys_ae.training.loss import Multinomial, Writer
 
+MOST_LOGITS = {"cpu": 2**28, "cuda": 2**32}  # of a step at once: 1 GiB in float32, 16
 ROWS = {"cpu": 2**11, "cuda": 2**20}  # items of the last layer worked on at once: what a cache holds; all
 
 
@@ -28,9 +29,9 @@ class Scratch:
         """An uninitialised tensor on the device of `like`; the same memory as before where it suffices."""
         rows, width = shape
         held = self._held.get(name)
-        if held is None or len(held) < rows or held.shape[1:] != (width,) or held.dtype != dtype or held.device != like.device:
-            held = self._held[name] = torch.empty(rows, width, dtype=dtype, device=like.device)
-        return held[:rows]
+        if held is None or len(held) < rows * width or held.dtype != dtype or held.device != like.device:
+            held = self._held[name] = torch.empty(rows * width, dtype=dtype, device=like.device)
+        return held[: rows * width].view(rows, width)
 
 
 def transposed_product() -> bool:
@@ -80,7 +81,8 @@ def gradient_of(weight: Tensor) -> Tensor:
 
 
 def head_loss(query: Tensor, weight: Tensor, bias: Tensor, write: Writer, scratch: Scratch) -> Tensor:
-    """A loss of the logits query @ W.T + bias, query (B, H), bias (I,): scalar. The logits exist once, as their own gradient.
+    """A loss of the logits query @ W.T + bias, query (B, H), bias (I,): scalar. The logits exist once, as their own gradient;
+    those of a catalogue so wide that they would be too many never exist at once, and are computed twice.
 
     W are the first H columns of the leaf `weight` (I, H or more), to whose `.grad` the gradient is added; a detached one gets
     none. Products are in the type of the surrounding autocast.
@@ -96,37 +98,61 @@ class _HeadLoss(torch.autograd.Function):
     def forward(ctx: Any, query: Tensor, weight: Tensor, bias: Tensor, write: Writer, scratch: Scratch) -> Tensor:
         device = query.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        parted = len(query) * len(weight) > MOST_LOGITS[device] and isinstance(write, Multinomial)
+        size = max(1, MOST_LOGITS[device] // len(query)) if parted else len(weight)
+        logits = scratch.take("logits", (len(query), min(size, len(weight))), weight, dtype)
+        ctx.given, ctx.held = (query.dtype, weight, bias, write if parted else None), (query.to(dtype), logits)
         with torch.autocast(device, enabled=False):
-            narrow = query.to(dtype)
-            logits = scratch.take("logits", (len(query), len(weight)), weight, dtype)
-            for items in _blocks_of(weight):
-                rows = weight[items, : query.shape[1]].to(dtype)
-                torch.addmm(bias[items].to(dtype), narrow, rows.T, out=logits[:, items])
-            loss = write(logits)
-        ctx.given, ctx.held = (query.dtype, weight), (narrow, logits)
-        return loss
+            if not parted:
+                _product(ctx.held[0], weight, bias, slice(0, len(weight)), logits)
+                return write(logits)
+            assert isinstance(write, Multinomial)
+            for items in _slices(len(weight), size):
+                write.look(_product(ctx.held[0], weight, bias, items, logits), items)
+            return write.loss()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None, None, None]:
-        (dtype, weight), (query, gradient) = ctx.given, ctx.held  # gradient (B, I)
-        if grad.device.type != "cpu" or float(grad) != 1:  # asking a GPU would wait for it
-            gradient.mul_(grad)
+        (dtype, weight, bias, write), (query, logits) = ctx.given, ctx.held
+        scaled = grad.device.type != "cpu" or float(grad) != 1  # asking a GPU would wait for it
         width = query.shape[1]
         into = gradient_of(weight) if weight.requires_grad else None
         of_query = torch.zeros(query.shape, dtype=weight.dtype, device=query.device) if ctx.needs_input_grad[0] else None
         of_bias = torch.empty(len(weight), dtype=weight.dtype, device=query.device) if ctx.needs_input_grad[2] else None
-        for items in _blocks_of(weight):
-            part = gradient[:, items]
-            if into is not None:
-                into[items, :width] += torch.mm(part.T, query).to(weight.dtype)
-            if of_query is not None:
-                of_query += torch.mm(part, weight[items, :width].to(query.dtype)).to(weight.dtype)
-            if of_bias is not None:
-                of_bias[items] = part.sum(0, dtype=weight.dtype)
+        for several in _slices(len(weight), logits.shape[1]):
+            gradient = logits
+            if write is not None:
+                gradient = _product(query, weight, bias, several, logits)
+                write.gradient(gradient, several)
+            if scaled:
+                gradient.mul_(grad)
+            for items in _blocks_of(weight, several):
+                part = gradient[:, items.start - several.start : items.stop - several.start]
+                if into is not None:
+                    into[items, :width] += torch.mm(part.T, query).to(weight.dtype)
+                if of_query is not None:
+                    of_query += torch.mm(part, weight[items, :width].to(query.dtype)).to(weight.dtype)
+                if of_bias is not None:
+                    of_bias[items] = part.sum(0, dtype=weight.dtype)
         return None if of_query is None else of_query.to(dtype), None, of_bias, None, None
 
 
-def _blocks_of(weight: Tensor) -> Iterator[slice]:
+def _product(query: Tensor, weight: Tensor, bias: Tensor, several: slice, logits: Tensor) -> Tensor:
+    """The logits of several items, written into the first columns of `logits`, in the query's type."""
+    found = logits[:, : several.stop - several.start]
+    for items in _blocks_of(weight, several):
+        rows = weight[items, : query.shape[1]].to(query.dtype)
+        place = slice(items.start - several.start, items.stop - several.start)
+        torch.addmm(bias[items].to(query.dtype), query, rows.T, out=found[:, place])
+    return found
+
+
+def _blocks_of(weight: Tensor, several: slice) -> Iterator[slice]:
+    """Several items by blocks."""
     size = ROWS[weight.device.type]
-    return (slice(start, start + size) for start in range(0, len(weight), size))
+    return (slice(start, min(start + size, several.stop)) for start in range(several.start, several.stop, size))
+
+
+def _slices(length: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, length)) for start in range(0, length, size))

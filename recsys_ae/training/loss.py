@@ -41,35 +41,83 @@ def _blocks(logits: Tensor) -> Iterator[tuple[slice, Tensor]]:
             logits[block] = part
 
 
-def multinomial(targets: Bags, excluded: Tensor | None = None) -> Writer:
-    """Negative multinomial log-likelihood per user, Liang et al. 2018, eq. 2.
+class Multinomial:
+    """Negative multinomial log-likelihood per user, Liang et al. 2018, eq. 2: a `Writer`.
 
     The mean over the batch of sum_i x_ui * (logsumexp(logits_u) - logits_ui). `excluded` (N,) marks entries of `targets` whose
     items cannot be drawn: they leave the softmax, and weigh nothing. Of a sample of the catalogue each item counts for those it
     stands for.
-    """
-    weights = targets.weights if excluded is None else targets.weights * ~excluded
-    totals = targets.row_sums(weights)  # (B,) N_u
 
-    def write(logits: Tensor) -> Tensor:
-        if isinstance(targets, SampledBags):
-            own = logits[targets.rows, targets.columns]
-            logits -= targets.log_shares.to(logits.dtype)
-            logits[targets.rows, targets.columns] = own
-        if excluded is not None:
-            logits[targets.rows[excluded], targets.columns[excluded]] = EXCLUDED
-        met = logits[targets.rows, targets.columns].to(weights.dtype)  # (N,)
-        normaliser = torch.empty_like(totals)
-        for rows, part in _blocks(logits):
+    Logits that would not fit into memory come by blocks of items, twice: `look` at each, the `loss` of all, then the `gradient`
+    of each.
+    """
+
+    def __init__(self, targets: Bags, excluded: Tensor | None = None) -> None:
+        self._targets, self._excluded = targets, excluded
+        self._weights = targets.weights if excluded is None else targets.weights * ~excluded
+        self._totals = targets.row_sums(self._weights)  # (B,) N_u
+        self._largest = self._totals.new_full((len(targets), 1), -torch.inf)
+        self._sums = torch.zeros_like(self._largest)  # of exp(logits - largest)
+        self._met = torch.zeros_like(self._weights)  # (N,) logits of the entries
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        rows, columns = self._targets.rows, self._targets.columns
+        self._prepare(logits, rows, columns, self._excluded, slice(None))
+        self._met = logits[rows, columns].to(self._weights.dtype)
+        for block, part in _blocks(logits):
             largest = part.amax(1, keepdim=True)
             sums = part.sub_(largest).exp_().sum(1, keepdim=True)
-            normaliser[rows] = (sums.log() + largest).squeeze(1)
-            part.mul_(totals[rows, None] / (sums * len(targets)))
+            self._largest[block], self._sums[block] = largest, sums
+            part.mul_(self._totals[block, None] / (sums * len(self._targets)))
         # An item stands once in a row, so a plain write per entry is enough, and deterministic.
-        logits[targets.rows, targets.columns] -= (weights / len(targets)).to(logits.dtype)
-        return (totals * normaliser - targets.row_sums(weights * met)).sum() / len(targets)
+        logits[rows, columns] -= (self._weights / len(self._targets)).to(logits.dtype)
+        return self.loss()
 
-    return write
+    def look(self, logits: Tensor, items: slice) -> None:
+        """Take in the logits (B, J) of a block of items, which are overwritten."""
+        entries, rows, columns = self._of(logits, items)
+        self._met[entries] = logits[rows, columns].to(self._weights.dtype)
+        for block, part in _blocks(logits):
+            before = self._largest[block]
+            largest = torch.maximum(before, part.amax(1, keepdim=True))
+            self._sums[block] *= (before - largest).exp()
+            self._sums[block] += part.sub_(largest).exp_().sum(1, keepdim=True)
+            self._largest[block] = largest
+
+    def loss(self) -> Tensor:
+        """Of all that was looked at, a scalar."""
+        normaliser = (self._sums.log() + self._largest).squeeze(1)  # (B,)
+        return (self._totals * normaliser - self._targets.row_sums(self._weights * self._met)).sum() / len(self._targets)
+
+    def gradient(self, logits: Tensor, items: slice) -> None:
+        """Overwrite the logits (B, J) of a block of items with the gradient of the loss of all."""
+        entries, rows, columns = self._of(logits, items)
+        for block, part in _blocks(logits):
+            share = self._totals[block, None] / (self._sums[block] * len(self._targets))
+            part.sub_(self._largest[block]).exp_().mul_(share)
+        logits[rows, columns] -= (self._weights[entries] / len(self._targets)).to(logits.dtype)
+
+    def _of(self, logits: Tensor, items: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """The entries whose items are of a block, by number, row and column there; the block is made ready."""
+        found = (self._targets.columns >= items.start) & (self._targets.columns < items.stop)
+        entries = found.nonzero().squeeze(1)
+        rows, columns = self._targets.rows[entries], self._targets.columns[entries] - items.start
+        self._prepare(logits, rows, columns, None if self._excluded is None else self._excluded[entries], items)
+        return entries, rows, columns
+
+    def _prepare(self, logits: Tensor, rows: Tensor, columns: Tensor, excluded: Tensor | None, items: slice) -> None:
+        """Correct a sample's logits, all but the users' own, and take out what is excluded."""
+        if isinstance(self._targets, SampledBags):
+            own = logits[rows, columns]
+            logits -= self._targets.log_shares[items].to(logits.dtype)
+            logits[rows, columns] = own
+        if excluded is not None:
+            logits[rows[excluded], columns[excluded]] = EXCLUDED
+
+
+def multinomial(targets: Bags, excluded: Tensor | None = None) -> Multinomial:
+    """The multinomial loss of targets."""
+    return Multinomial(targets, excluded)
 
 
 def gaussian(targets: Bags, excluded: Tensor | None = None) -> Writer:
@@ -176,7 +224,12 @@ def _pointwise(
     return write
 
 
-LIKELIHOODS = {"multinomial": multinomial, "bernoulli": bernoulli, "gaussian": gaussian, "poisson": poisson}
+LIKELIHOODS: dict[str, Callable[[Bags, Tensor | None], Writer]] = {
+    "multinomial": multinomial,
+    "bernoulli": bernoulli,
+    "gaussian": gaussian,
+    "poisson": poisson,
+}
 
 
 def cosine(targets: Bags, shown: Bags) -> Writer:

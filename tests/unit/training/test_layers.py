@@ -35,8 +35,13 @@ def test_a_bags_gradient_is_that_of_the_dense_product(mkl: bool, monkeypatch: py
 
 @pytest.mark.parametrize(("narrow", "tolerance"), [(False, 1e-5), (True, 2e-2)])
 @pytest.mark.parametrize("width", [8, 5])
-def test_the_last_layer_with_its_loss_equals_a_dense_log_softmax(narrow: bool, tolerance: float, width: int) -> None:
-    """Also where the layer is the first columns of a wider tensor, and where the same memory has served another batch."""
+@pytest.mark.parametrize("most", [2**28, 30_000, 1_570])
+def test_the_last_layer_with_its_loss_equals_a_dense_log_softmax(
+    narrow: bool, tolerance: float, width: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the layer is the first columns of a wider tensor, where the same memory has served another batch, and where
+    the logits are more than may be at once."""
+    monkeypatch.setitem(layers.MOST_LOGITS, "cpu", most)
     scratch = Scratch()
     for rows in (12, 5):
         targets = bags(rows)
@@ -51,6 +56,13 @@ def test_the_last_layer_with_its_loss_equals_a_dense_log_softmax(narrow: bool, t
         for tensor, gradient in zip((weight, bias, query), theirs, strict=True):
             assert tensor.grad is not None
             assert float((tensor.grad / 3 - gradient).norm() / gradient.norm()) < tolerance
+
+
+def test_of_many_logits_only_so_many_are_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(layers.MOST_LOGITS, "cpu", 12 * 700)
+    scratch, targets = Scratch(), bags()
+    head_loss(drawn(12, 8), drawn(N_ITEMS, 8), drawn(N_ITEMS), multinomial(targets), scratch).backward()
+    assert sum(len(held) for held in scratch._held.values()) == 12 * 700
 
 
 @pytest.mark.parametrize("moving", [{"query"}, {"weight", "bias"}])

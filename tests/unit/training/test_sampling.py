@@ -55,6 +55,21 @@ def test_the_loss_of_a_sample_is_that_of_the_corrected_logits() -> None:
     assert float(multinomial(bags)(logits.clone())) == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_sample_by_blocks_of_items_has_the_loss_and_gradient_of_the_whole() -> None:
+    data = DeviceHistories(popular(), CPU)
+    items, bags = Sampling(data, 300, 20, 30).draw(data.batch(torch.arange(20)), Generator().manual_seed(1))
+    whole = torch.randn(20, len(items), generator=Generator().manual_seed(2))
+    parted, blocks = whole.clone(), [slice(start, min(start + 31, len(items))) for start in range(0, len(items), 31)]
+    excluded = torch.rand(len(bags.columns), generator=Generator().manual_seed(3)) < 0.3
+    loss, writer = multinomial(bags, excluded)(whole), multinomial(bags, excluded)
+    for block in blocks:
+        writer.look(parted[:, block].clone(), block)
+    torch.testing.assert_close(writer.loss(), loss)
+    for block in blocks:
+        writer.gradient(parted[:, block], block)
+    torch.testing.assert_close(parted, whole)
+
+
 def test_a_batch_over_the_items_of_its_step_is_the_same_batch() -> None:
     data = DeviceHistories(popular(), CPU)
     bags = data.batch(torch.tensor([3, 0, 8]))
