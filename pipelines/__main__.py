@@ -10,20 +10,20 @@ import typer
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
-from pipelines.latent.commands import latent_app
-from pipelines.latent.content_commands import content_app
-from pipelines.terminal import AsJson, ConfigPath, KeysPath, RegistryPath, err, out, plain, print_json, warn
+from pipelines.commands.content import content_app
+from pipelines.commands.datasets import datasets_app
+from pipelines.commands.keys import keys_app
+from pipelines.commands.latent import latent_app
+from pipelines.commands.registry import registry_app
+from pipelines.terminal import AsJson, ConfigPath, RegistryPath, err, out, plain, print_json, warn
 from recsys_ae.errors import ConfigError, RecsysError
 
 if TYPE_CHECKING:
-    from recsys_ae.registry import Registry
+    pass
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-registry_app = typer.Typer(no_args_is_help=True, help="The versions of models on disk.")
 app.add_typer(registry_app, name="registry")
-keys_app = typer.Typer(no_args_is_help=True, help="The API keys of a file, which the service reads again when it changes.")
 app.add_typer(keys_app, name="keys")
-datasets_app = typer.Typer(help="The data sets known by name: list, show one, fetch a public one, generate one.")
 app.add_typer(datasets_app, name="datasets")
 app.add_typer(latent_app, name="latent")
 app.add_typer(content_app, name="content")
@@ -328,86 +328,6 @@ def models(as_json: AsJson = False) -> None:
     out.print(table)
 
 
-@datasets_app.callback(invoke_without_command=True)
-def datasets(context: typer.Context, as_json: AsJson = False) -> None:
-    """The data sets known by name: list them, show one, fetch a public one, generate one."""
-    if context.invoked_subcommand is not None:
-        return
-    from recsys_ae.datasets import descriptions
-
-    if as_json:
-        print_json(descriptions())
-        return
-    for name, text in descriptions().items():
-        out.print(f"[bold]{name}[/bold]  {text}", highlight=False)
-
-
-@datasets_app.command("show")
-def datasets_show(name: Annotated[str, typer.Argument(show_default=False)], as_json: AsJson = False) -> None:
-    """Address, size, digests, counts, terms and citation of one data set."""
-    from pipelines.fetch import about, describe
-
-    if as_json:
-        print_json(about(name))
-    else:
-        describe(name, out)
-
-
-@datasets_app.command("fetch")
-def datasets_fetch(
-    name: Annotated[str, typer.Argument(show_default=False)],
-    folder: Annotated[Path | None, typer.Option(help="Data folder; RECSYS_AE_DATA or the cache folder without.")] = None,
-    source: Annotated[
-        Path | None, typer.Option("--from", help="What you already have: the zip, its extracted folder, or the data file.")
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Accept the terms without being asked.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Fetch and prepare a public data set, once its terms are accepted, for runs that say `dataset = "NAME"`."""
-    from pipelines.fetch import fetch
-
-    told = fetch(name, folder, source, yes, err)
-    if as_json:
-        print_json(told)
-        return
-    counts = f"{told['users']:,} users, {told['items']:,} items, {told['interactions']:,} interactions"
-    out.print(f"{name}: {counts} in {told['folder']}", markup=False, highlight=False, soft_wrap=True)
-    for each in told["source"]:
-        out.print(f"checked {each['name']}: {each['how']}", markup=False, highlight=False, soft_wrap=True)
-
-
-@datasets_app.command("generate")
-def datasets_generate(
-    preset: Annotated[str, typer.Argument(help="synthetic, ml-1m-like, ml-20m-like or gowalla-like.", show_default=False)],
-    log: Annotated[
-        Path, typer.Option("--out", help="The log: .csv, .tsv, .jsonl or .parquet, also .gz, .zst.", show_default=False)
-    ],
-    items: Annotated[Path | None, typer.Option("--items", help="Titles and categories, a file of the same kinds.")] = None,
-    truth: Annotated[Path | None, typer.Option("--truth", help="What was planted, a Parquet file.")] = None,
-    n_users: Annotated[int | None, typer.Option("--users", help="Genuine users.")] = None,
-    n_items: Annotated[int | None, typer.Option("--items-count", help="Items.")] = None,
-    n_interactions: Annotated[int | None, typer.Option("--interactions", help="Interactions of all genuine users.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Another seed, another world.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE: any parameter of docs/generator.md.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Generate a log of latent tastes, its items, and the planted truth."""
-    from pipelines.generate import configured, write_world
-
-    sizes = {"n_users": n_users, "n_items": n_items, "n_interactions": n_interactions, "seed": seed}
-    done = write_world(configured(preset, sizes, settings or ()), log, items, truth)
-    if as_json:
-        print_json(done)
-        return
-    out.print(
-        f"{done['interactions']:,} interactions of {done['users']:,} users with {done['items']:,} items, seed {done['seed']}"
-    )
-    if done["noise"] or done["attackers"]:
-        out.print(f"planted: {done['noise']:,} interactions of noise, {done['attackers']:,} attackers")
-    for path in done["written"]:
-        out.print(f"written to {path}")
-
-
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option("--folder", help="Where the demo works.")] = Path("demo"),
@@ -417,191 +337,6 @@ def demo(
     from pipelines.demo import demo as run
 
     run(folder, dataset, out, err)
-
-
-@registry_app.command("list")
-def registry_list(registry: RegistryPath, as_json: AsJson = False) -> None:
-    """All versions, oldest first; an empty registry lists nothing."""
-    from pipelines.tables import versions_table
-    from pipelines.versions import described
-    from recsys_ae.registry import Registry
-
-    opened = Registry(registry)
-    rows = described(opened, opened.versions())
-    if as_json:
-        print_json(rows)
-    elif rows:
-        out.print(versions_table(rows))
-
-
-@registry_app.command("show")
-def registry_show(
-    registry: RegistryPath,
-    version: Annotated[str | None, typer.Argument(help="A version; current without.", show_default=False)] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Version, model, time, metrics."""
-    from pipelines.versions import described
-    from recsys_ae.registry import Registry
-
-    (about,) = described(Registry(registry), [version])
-    if as_json:
-        print_json(about)
-        return
-    for name in ("version", "model", "created", "current", "users", "items", "pinned", "note", "traffic"):
-        if about[name] not in (None, ""):
-            out.print(f"{name:10} {about[name]}", markup=False)
-    table = Table(title="On the validation users", title_justify="left")
-    for name in ("metric", "mean", "95 % interval"):
-        table.add_column(name)
-    for name, score in about["metrics"].items():
-        interval = "" if score["ci95"] is None else f"{score['ci95'][0]:.4f} to {score['ci95'][1]:.4f}"
-        table.add_row(name, f"{score['mean']:.4f}", interval)
-    out.print(table)
-
-
-@registry_app.command("promote")
-def registry_promote(registry: RegistryPath, version: Annotated[str, typer.Argument(show_default=False)]) -> None:
-    """Make a version current; its digests are checked first. An A/B test goes on."""
-    from recsys_ae.registry import Registry
-
-    opened = Registry(registry)
-    opened.promote(version)
-    out.print(f"current is {version}")
-    _tell_test(opened)
-
-
-@registry_app.command("rollback")
-def registry_rollback(registry: RegistryPath) -> None:
-    """Go back to the version that was current before. An A/B test goes on."""
-    from recsys_ae.registry import Registry
-
-    opened = Registry(registry)
-    out.print(f"current is {opened.rollback()}")
-    _tell_test(opened)
-
-
-def _tell_test(registry: "Registry") -> None:
-    from pipelines.versions import in_test
-
-    if (told := in_test(registry)) is not None:
-        warn(told)
-
-
-@registry_app.command("pin")
-def registry_pin(
-    registry: RegistryPath,
-    version: Annotated[str, typer.Argument(show_default=False)],
-    note: Annotated[str, typer.Option(help="Why.")] = "",
-) -> None:
-    """Never prune a version."""
-    from recsys_ae.registry import Registry
-
-    out.print(f"pinned is {Registry(registry).pin(version, note)}", markup=False, highlight=False, soft_wrap=True)
-
-
-@registry_app.command("unpin")
-def registry_unpin(registry: RegistryPath, version: Annotated[str, typer.Argument(show_default=False)]) -> None:
-    """Prune a version as any other."""
-    from recsys_ae.registry import Registry
-
-    out.print(f"no longer pinned is {Registry(registry).unpin(version)}", markup=False, highlight=False, soft_wrap=True)
-
-
-@registry_app.command("traffic")
-def registry_traffic(
-    registry: RegistryPath,
-    shares: Annotated[
-        list[str] | None, typer.Argument(metavar="[VERSION=SHARE]...", help="Shares that sum to 1, or in percent.")
-    ] = None,
-    salt: Annotated[
-        str | None, typer.Option(help="Who is where; that of the test in progress, or else a new one, without.")
-    ] = None,
-    clear: Annotated[bool, typer.Option("--clear", help="End the A/B test: all traffic to current.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """The shares of an A/B test: show, set, clear. Its versions are never pruned; promotions do not touch it."""
-    from pipelines.tables import traffic_table
-    from pipelines.versions import parse_shares
-    from recsys_ae.registry import Registry
-
-    if clear and (shares or salt is not None):
-        raise ConfigError("--clear ends the A/B test; expected it without shares and salt")
-    if salt is not None and not shares:
-        raise ConfigError("--salt is of shares; expected VERSION=SHARE too")
-    opened = Registry(registry)
-    found = opened.set_traffic(parse_shares(shares) if shares else None, salt) if shares or clear else opened.traffic()
-    if as_json:
-        print_json({"current": opened.current(), "traffic": found and found.as_json()})
-    elif found is None:
-        out.print(f"no A/B test; current is {opened.current()}", markup=False, highlight=False, soft_wrap=True)
-    else:
-        out.print(traffic_table(found))
-
-
-@registry_app.command("check")
-def registry_check(
-    registry: RegistryPath,
-    version: Annotated[str | None, typer.Argument(help="A version; current without.", show_default=False)] = None,
-    all_versions: Annotated[bool, typer.Option("--all", help="All versions, and the registry's own files.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Verify every byte of a version, its twin's too; exit code 1 and a line for each file that is damaged."""
-    from pipelines.versions import faults
-    from recsys_ae.registry import Registry
-
-    if version is not None and all_versions:
-        raise ConfigError("expected either a version or --all")
-    found = faults(Registry(registry), version, all_versions)
-    if as_json:
-        print_json(found)
-    for name, lines in found.items():
-        if not as_json:
-            out.print(f"{name} {'is damaged' if lines else 'is whole'}", markup=False, highlight=False, soft_wrap=True)
-        for line in lines:
-            warn(line)
-    if any(found.values()):
-        raise typer.Exit(1)
-
-
-@keys_app.command("add")
-def keys_add(
-    name: Annotated[str, typer.Argument(help="Who it is for; logs show it.", show_default=False)],
-    file: KeysPath,
-    scopes: Annotated[str, typer.Option(help="read, write, admin, separated by commas; admin may all.")] = "read",
-    as_json: AsJson = False,
-) -> None:
-    """Make a key and print it, this once: the file holds only its hash."""
-    from recsys_ae.keys import add_key
-
-    wanted = [scope.strip() for scope in scopes.split(",") if scope.strip()]
-    key = add_key(file, name, wanted)
-    if as_json:
-        print_json({"name": name, "scopes": wanted, "key": key})
-    else:
-        plain(out, key)
-
-
-@keys_app.command("list")
-def keys_list(file: KeysPath, as_json: AsJson = False) -> None:
-    """Names, scopes and dates; never a key."""
-    from recsys_ae.keys import read_keys
-
-    keys = read_keys(file).keys
-    if as_json:
-        print_json([{"name": key.name, "scopes": key.scopes, "created": key.created} for key in keys])
-        return
-    for key in keys:
-        plain(out, f"{key.name}  {','.join(key.scopes)}  {key.created}")
-
-
-@keys_app.command("remove")
-def keys_remove(name: Annotated[str, typer.Argument(show_default=False)], file: KeysPath) -> None:
-    """End a key; running services refuse it within a second."""
-    from recsys_ae.keys import remove_key
-
-    remove_key(file, name)
-    plain(out, f"removed {name}")
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipelines.commands.content import content_app
 from pipelines.config import ContentSection, make_config
-from pipelines.latent.content_commands import content_app
 from pipelines.latent.pictures import LARGEST_PIXELS, read_images
 from pipelines.train import train
 from recsys_ae.artifact import Artifact

@@ -7,7 +7,9 @@ from typing import get_args
 
 import pytest
 
-from pipelines.__main__ import app, datasets_app, registry_app
+from pipelines.__main__ import app
+from pipelines.commands.datasets import datasets_app
+from pipelines.commands.registry import registry_app
 from pipelines.config import LogSection, SplitSection, load_config, make_config
 from recsys_ae.datasets import CATALOGUE
 from recsys_ae.datasets.generator import PRESETS, Attack, GeneratorConfig

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.latent.commands import latent_app
+from pipelines.commands.latent import latent_app
 from pipelines.latent.map import favourites
 from pipelines.latent.picture import map_picture
 from recsys_ae import Artifact, Histories, IdMap, Preprocessing, Registry

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.latent.commands import Version
+from pipelines.commands.latent import Version
 from pipelines.terminal import AsJson, RegistryPath, out, plain, print_json, warn
 from recsys_ae.errors import ConfigError
 from recsys_ae.latent.features import WORDS
