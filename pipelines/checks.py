@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from pipelines import nights
-from pipelines.config import (
+from pipelines.config import RunConfig
+from pipelines.config.checks import (
     AnomaliesCheck,
     BotsCheck,
     ColumnsCheck,
@@ -20,7 +21,6 @@ from pipelines.config import (
     FutureCheck,
     NewItemsCheck,
     NewUsersCheck,
-    RunConfig,
     VolumeCheck,
 )
 from pipelines.evaluation.drift import jensen_shannon

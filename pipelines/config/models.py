@@ -1,0 +1,72 @@
+"""[run], [[models]], [tune], [evaluation]: how models are made and judged."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import (
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from pipelines.config.base import Section
+from pipelines.config.faults import explained
+from recsys_ae.models import MODELS, ModelConfig
+from recsys_ae.training.run import Precision
+
+
+class EvaluationSection(Section):
+    """List lengths, and how the items' map is drawn: t-SNE, PCA (fast), or not at all."""
+
+    ks: tuple[PositiveInt, ...] = Field((10, 20, 50, 100), min_length=1)
+    map: Literal["tsne", "pca", "none"] = "tsne"
+
+
+class RunSection(Section):
+    """Where and how to compute."""
+
+    device: str = "auto"
+    precision: Precision = "auto"
+    folder: Path = Path("runs")
+    warm_start: bool = False  # a night's models begin from the weights of the current version
+    cold_every: int = Field(7, ge=2)  # of so many versions of a model in a row, one begins cold
+
+
+class ModelSection(Section):
+    """One model: `name`, `id`, and any key of the model's Config."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+    id: str = Field("", pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]*)?$")
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.name not in MODELS:
+            raise ValueError(f"model {self.name!r} is unknown; expected one of {', '.join(MODELS)}")
+        try:
+            MODELS[self.name].Config(**(self.model_extra or {}))
+        except ValidationError as error:
+            raise ValueError(f"model {self.name!r}: {explained(error, MODELS[self.name].Config.model_fields)}") from None
+        return self
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's validated Config."""
+        return MODELS[self.name].Config(**(self.model_extra or {}))
+
+    @property
+    def key(self) -> str:
+        """What the model is called in every output."""
+        return self.id or self.name
+
+
+class TuneSection(Section):
+    """The search of hyperparameters: trials of each model over all processes and restarts, seconds of each in this process."""
+
+    trials: PositiveInt = 50
+    timeout: float | None = Field(None, gt=0)
+    storage: Path = Path("tune.db")
+    out: Path = Path("tuned.toml")
