@@ -11,7 +11,8 @@ from markupsafe import Markup
 from pipelines.report import findings, words
 from pipelines.report.drawing import REST, SERIES, inline
 from pipelines.report.findings import Document
-from pipelines.report.pictures import ACTIVE, Picture, series
+from pipelines.report.pictures.base import Picture, series
+from pipelines.report.pictures.training import ACTIVE
 
 SHOWN_ITEMS = 25
 """Items of a history or list of a worst user."""
