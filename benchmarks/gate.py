@@ -103,7 +103,7 @@ def _judged(lists: NDArray[np.int32], test: Holdout) -> Evaluation:
 
 
 def _taken(holdout: Holdout, rows: NDArray[np.int64]) -> Holdout:
-    return Holdout(holdout.users.take(rows), holdout.fold_in.take(rows), holdout.held_out.take(rows), holdout.candidates)
+    return holdout.take(rows)
 
 
 def main() -> None:

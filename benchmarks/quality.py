@@ -93,7 +93,7 @@ def fewer_users(split: Split, seed: int) -> Split:
 def some_users(whole: Holdout, users: int, seed: int) -> Holdout:
     """So many users of a holdout, drawn."""
     rows = np.sort(np.random.default_rng(seed).permutation(len(whole))[:users])
-    return Holdout(whole.users.take(rows), whole.fold_in.take(rows), whole.held_out.take(rows))
+    return whole.take(rows)
 
 
 BENCHMARKS = {

@@ -62,7 +62,7 @@ def made(users: int) -> Bench:
     categories = tuple((f"kind {i % 20}",) for i in range(ITEMS))
     metadata = ItemMetadata.of(ids, train, {}, dict(zip(ids.ids, categories, strict=True)))
     data = Dataset(IdMap.of(range(TRAIN_USERS)), ids, train, metadata)
-    small = Holdout(holdout.users.take(np.arange(10)), holdout.fold_in.take(slice(10)), holdout.held_out.take(slice(10)))
+    small = holdout.take(slice(10))
     return Bench(Split("strong_generalization", data, small, holdout, data, False, {}))
 
 

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pipelines.config import ModelSection, RunConfig
 from pipelines.ingest import split_dataset
 from pipelines.latent.content import with_cold_items
 from recsys_ae.artifact import Artifact, environment
+from recsys_ae.cluster import fit_by_ranks
 from recsys_ae.dataset import Dataset
 from recsys_ae.errors import CheckpointError
 from recsys_ae.evaluation import evaluate
@@ -113,12 +115,15 @@ def _fitted(
         found=found,
         metric=config.publish.metric,
     )
+    fit = model.fit
+    if config.cluster.engine == "torchrun":
+        fit = partial(fit_by_ranks, model, workers=config.cluster.workers, restarts=config.cluster.restarts)
     begin = time.perf_counter()
     try:
-        record = model.fit(train.histories, validation=validation, run=context)
+        record = fit(train.histories, validation=validation, run=context)
     except CheckpointError:  # a damaged one costs its epochs, not the night
         shutil.rmtree(folder)
-        record = model.fit(train.histories, validation=validation, run=context)
+        record = fit(train.histories, validation=validation, run=context)
     seconds = time.perf_counter() - begin
     shutil.rmtree(folder, ignore_errors=True)
     return Fitted(section, model, record, seconds)
@@ -153,6 +158,7 @@ def artifact_of(config: RunConfig, fitted: Fitted, model: Recommender, metrics: 
         "fit": fitted.record.summary(),
         "seconds": fitted.record.seconds,
         "precision": fitted.record.precision,
+        "softmax": fitted.record.softmax,
         "environment": environment(),
     }
     if config.log.source:  # the service then adds nothing to the store's events

@@ -237,6 +237,11 @@ class Holdout:
         allow[self.candidates] = True
         return allow
 
+    def take(self, rows: NDArray[np.integer] | slice) -> "Holdout":
+        """Some of the users, in that order."""
+        places = np.arange(len(self))[rows]
+        return Holdout(self.users.take(places), self.fold_in.take(places), self.held_out.take(places), self.candidates)
+
     @property
     def n_candidates(self) -> int:
         """How many items are ranked for a user, those of the fold-in included."""

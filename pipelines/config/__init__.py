@@ -15,7 +15,7 @@ from pipelines.config.base import Paths
 from pipelines.config.checks import ChecksSection
 from pipelines.config.faults import explained
 from pipelines.config.log import ContentSection, ItemsSection, LogSection
-from pipelines.config.models import EvaluationSection, ModelSection, RunSection, TuneSection
+from pipelines.config.models import ClusterSection, EvaluationSection, ModelSection, RunSection, TuneSection
 from pipelines.config.publishing import (
     NotifySection,
     PublishSection,
@@ -33,6 +33,7 @@ from recsys_ae.toml import read_toml
 
 __all__ = [
     "ChecksSection",
+    "ClusterSection",
     "ContentSection",
     "EvaluationSection",
     "ItemsSection",
@@ -71,6 +72,7 @@ class RunConfig(BaseSettings):
     split: SplitSection = SplitSection()
     evaluation: EvaluationSection = EvaluationSection()
     run: RunSection = RunSection()
+    cluster: ClusterSection = ClusterSection()
     models: tuple[ModelSection, ...] = Field((ModelSection(name="mult_vae"),), min_length=1)
     registry: RegistrySection = RegistrySection()
     publish: PublishSection = PublishSection()

@@ -1,4 +1,4 @@
-"""[run], [[models]], [tune], [evaluation]: how models are made and judged."""
+"""[run], [cluster], [[models]], [tune], [evaluation]: how models are made and judged."""
 
 from pathlib import Path
 from typing import Literal, Self
@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import (
     ConfigDict,
     Field,
+    NonNegativeInt,
     PositiveInt,
     ValidationError,
     model_validator,
@@ -32,6 +33,14 @@ class RunSection(Section):
     folder: Path = Path("runs")
     warm_start: bool = False  # a night's models begin from the weights of the current version
     cold_every: int = Field(7, ge=2)  # of so many versions of a model in a row, one begins cold
+
+
+class ClusterSection(Section):
+    """Who trains: this process, or several of this machine by torchrun, each with a part of the users."""
+
+    engine: Literal["local", "torchrun"] = "local"
+    workers: PositiveInt = 2
+    restarts: NonNegativeInt = 3  # times that all are started again where one has died
 
 
 class ModelSection(Section):

@@ -2,14 +2,14 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, Self, TypeAlias, cast
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias, cast
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from recsys_ae.errors import WidthError
+from recsys_ae.errors import ModelError, WidthError
 from recsys_ae.evaluation import mean_metric
 from recsys_ae.histories import Histories, Holdout
 from recsys_ae.models.base import Latent, LatentRecommender, ModelConfig
@@ -21,6 +21,7 @@ from recsys_ae.training.checkpoint import digest_of
 from recsys_ae.training.device import resolve_device
 from recsys_ae.training.layers import Scratch, bag_sum, head_loss
 from recsys_ae.training.loss import FIRST_BIAS, Likelihood, Writer, likelihood
+from recsys_ae.training.ranks import Ranks
 from recsys_ae.training.run import FitRecord, RunContext
 
 Activation: TypeAlias = Literal["identity", "sigmoid", "tanh", "gelu", "relu", "swish"]
@@ -92,6 +93,8 @@ class Autoencoder(LatentRecommender):
     """
 
     config: AutoencoderConfig
+    shared: ClassVar[bool] = True
+    """Whether all that an objective draws is drawn by row or entry of a batch, so that several ranks may share one."""
 
     def __init__(self, config: AutoencoderConfig, n_items: int) -> None:
         super().__init__(config, n_items)
@@ -150,9 +153,16 @@ class Autoencoder(LatentRecommender):
         self._tensors = {}  # a fit that fails leaves no model behind
         parameters = self._begun(train, run, generator) if run.initial is None else self._copied(run.initial, device)
 
+        ranks = self._ranks()
+        judged_by_all = cast(Holdout, validation)
+        mine = judged_by_all if validation is None or ranks.alone else validation.take(ranks.mine(len(validation)))
+
         def validate(parameters: dict[str, Tensor]) -> float:
             judged = type(self)(self.config, self.n_items).restore(self._finished(parameters))
-            return mean_metric(judged, cast(Holdout, validation), run.metric)
+            if ranks.alone:
+                return mean_metric(judged, mine, run.metric)
+            own = len(mine) * mean_metric(judged, mine, run.metric) if len(mine) else 0.0
+            return ranks.total(own) / len(judged_by_all)
 
         record = loop.train(
             parameters,
@@ -176,6 +186,14 @@ class Autoencoder(LatentRecommender):
             wanted = "sampled" if self.n_items >= SAMPLED_FROM and self.config.loss == "multinomial" else "exact"
         by_item = frozenset(name for name, axis in self.layout().items() if axis == 0)
         return loop.SomeItems(self.config.negatives, by_item) if wanted == "sampled" else None
+
+    def _ranks(self) -> Ranks:
+        """Who trains. Raises ModelError where a model cannot be trained by several."""
+        ranks = Ranks.now()
+        if not ranks.alone and (not self.shared or self.config.pretrain == "layerwise"):
+            what = "pretrain = layerwise" if self.shared else f"the model {type(self).__name__}"
+            raise ModelError(f'{what} cannot be trained by {ranks.size} ranks; expected one, engine = "local"')
+        return ranks
 
     def _begun(self, train: Histories, run: RunContext, generator: Generator) -> dict[str, Tensor]:
         """What a cold fit begins with."""

@@ -105,6 +105,7 @@ class ConvVAE(VariationalAutoencoder):
 
     Config: ClassVar[type[ModelConfig]] = ConvVAEConfig
     config: ConvVAEConfig
+    shared = False
     rows: ClassVar[Rows] = OrderedHistories
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:

@@ -28,6 +28,6 @@ class MultVAE(VariationalAutoencoder):
     def _objective(self, parameters: dict[str, Tensor], bags: Bags, share: float, generator: Generator) -> Tensor:
         corrupted, kept = self._corrupted(bags, generator)
         mean, log_variance = self._posterior(parameters, corrupted)
-        z = drawn(mean, log_variance, generator)  # (B, Z), eq. 6
+        z = drawn(mean, log_variance, generator, bags)  # (B, Z), eq. 6
         beta = self.config.beta * self._annealed(share)
         return self._loss(parameters, z, bags, kept) + beta * kl_to_standard_normal(mean, log_variance).sum()

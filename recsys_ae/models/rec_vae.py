@@ -66,7 +66,7 @@ class RecVAE(DenselyConnected):
         """The negative ELBO of a batch; no gradient reaches the decoder."""
         corrupted, kept = self._corrupted(bags, generator)
         mean, log_variance = self._posterior(parameters, corrupted)
-        z = drawn(mean, log_variance, generator)
+        z = drawn(mean, log_variance, generator, bags)
         with torch.no_grad():
             before = self._posterior(old, bags.normalised())
         divergence = (log_normal(z, mean, log_variance) - log_composite(z, *before)).sum(1)  # (B,), one draw's estimate
@@ -78,7 +78,7 @@ class RecVAE(DenselyConnected):
         """The likelihood of a batch; no gradient reaches the encoder."""
         encoder = {name: t.detach() for name, t in parameters.items()}
         shown, kept = self._corrupted(bags, generator) if self.config.target == "dropped" else (bags.normalised(), None)
-        return self._loss(parameters, drawn(*self._posterior(encoder, shown), generator), bags, kept)
+        return self._loss(parameters, drawn(*self._posterior(encoder, shown), generator, bags), bags, kept)
 
 
 def log_composite(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -80,7 +80,11 @@ def normal(outputs: Tensor) -> Normal:
     return mean, log_variance
 
 
-def drawn(mean: Tensor, log_variance: Tensor, generator: Generator) -> Tensor:
-    """mean + exp(log variance / 2) * noise: a draw that gradients pass through (Kingma, Welling 2014, 2.4)."""
-    noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+def drawn(mean: Tensor, log_variance: Tensor, generator: Generator, bags: Bags | None = None) -> Tensor:
+    """mean + exp(log variance / 2) * noise: a draw that gradients pass through (Kingma, Welling 2014, 2.4). The noise is of the
+    rows of `bags`, where given."""
+    if bags is None:
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+    else:
+        noise = bags.noise(mean.shape[1], generator)
     return mean + noise * (0.5 * log_variance).exp()

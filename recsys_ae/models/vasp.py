@@ -64,7 +64,7 @@ class VASP(DenselyConnected):
     def _objective(self, parameters: dict[str, Tensor], bags: Bags, share: float, generator: Generator) -> Tensor:
         part, kept = self._corrupted(bags, generator)
         mean, log_variance = self._posterior(parameters, part)
-        z = torch.cat([drawn(mean, log_variance, generator), self._shallow(parameters, part)], 1)
+        z = torch.cat([drawn(mean, log_variance, generator, bags), self._shallow(parameters, part)], 1)
         beta = self.config.beta * self._annealed(share)
         return self._loss(parameters, z, bags, kept) + beta * kl_to_standard_normal(mean, log_variance).sum()
 

@@ -1,7 +1,7 @@
 """Sparse batches: histories on the device as flat arrays, sliced by row without a dense row anywhere on the host."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -12,6 +12,20 @@ from recsys_ae.histories import Histories
 
 
 @dataclass(frozen=True)
+class Part:
+    """What of a batch is this rank's: the places of its rows (B,) and entries (N,) in the whole, of `n_rows` and `n_entries`.
+
+    Where all rows are other ranks', one of this rank's other rows stands in, so that there is something to compute: `share` 0.
+    """
+
+    rows: Tensor
+    entries: Tensor
+    n_rows: int
+    n_entries: int
+    share: float  # of the batch's rows
+
+
+@dataclass(frozen=True)
 class Bags:
     """B histories of a batch as stored entries: columns (N,) int32, weights (N,) float32, offsets (B,) int32."""
 
@@ -19,6 +33,7 @@ class Bags:
     weights: Tensor
     offsets: Tensor
     rows: Tensor  # (N,) int32, row of each entry
+    part: Part | None = None  # of a batch that several ranks share
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -37,11 +52,31 @@ class Bags:
 
     def kept(self, p: float, generator: Generator) -> Tensor:
         """Which stored entries (N,) survive dropout: each is dropped with probability p."""
-        return torch.rand(len(self.weights), generator=generator, device=self.weights.device) >= p
+        return self.of_entries(torch.rand(self.n_entries, generator=generator, device=self.weights.device)) >= p
+
+    def noise(self, width: int, generator: Generator) -> Tensor:
+        """Standard normal numbers, (B, width)."""
+        return self.of_rows(torch.randn(self.n_rows, width, generator=generator, device=self.weights.device))
 
     def reweighted(self, weights: Tensor) -> "Bags":
         """The same entries with other weights (N,)."""
-        return Bags(self.columns, weights, self.offsets, self.rows)
+        return replace(self, weights=weights)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the batch of all ranks together, and so on: what is drawn is drawn for all."""
+        return len(self) if self.part is None else self.part.n_rows
+
+    @property
+    def n_entries(self) -> int:
+        return len(self.weights) if self.part is None else self.part.n_entries
+
+    def of_rows(self, values: Tensor) -> Tensor:
+        """These rows' values, of those of all ranks."""
+        return values if self.part is None else values[self.part.rows]
+
+    def of_entries(self, values: Tensor) -> Tensor:
+        return values if self.part is None else values[self.part.entries]
 
     def batches(self, size: int) -> Iterator["Bags"]:
         """`size` rows after another, as slices: no entry is copied, and the device is asked once, for where they begin."""

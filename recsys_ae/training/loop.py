@@ -6,8 +6,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any, Literal, Protocol
 
 import torch
@@ -15,9 +15,10 @@ from torch import Generator, Tensor
 
 from recsys_ae.errors import ModelError
 from recsys_ae.histories import Histories
-from recsys_ae.training.batches import Bags, DeviceHistories, Rows, SparseRows
+from recsys_ae.training.batches import Bags, DeviceHistories, Part, Rows, SparseRows
 from recsys_ae.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from recsys_ae.training.device import resolve_precision
+from recsys_ae.training.ranks import Ranks
 from recsys_ae.training.run import FitRecord, Progress, RunContext
 from recsys_ae.training.sampling import Sampling
 from recsys_ae.training.steps import SampledSteps, Steps, WholeSteps
@@ -114,8 +115,10 @@ def train(
     """
     state = _State()
     device = generator.device
-    data = rows(histories, device)
+    ranks = Ranks.now()
+    data = rows(histories if ranks.alone else histories.take(ranks.mine(len(histories))), device)
     users = torch.from_numpy(histories.lengths.nonzero()[0]).to(device)
+    lengths = None if ranks.alone else _stored_lengths(data, len(histories), ranks)
     batch_size = automatic_batch_size(len(users)) if settings.batch_size == "auto" else settings.batch_size
     n_passes = len(passes(parameters))
     total_steps = max(1, settings.epochs * n_passes * math.ceil(len(users) / batch_size))
@@ -123,14 +126,15 @@ def train(
     least_steps = LEAST_STEPS if cold else 0
     last_epoch = settings.epochs if run.stop_after is None else min(settings.epochs, run.stop_after)
 
+    ranks.agree(parameters.values())
     for tensor in parameters.values():
         tensor.requires_grad_(True)
     steps: Steps
     if some_items is None:
-        steps = WholeSteps(parameters, settings.weight_decay)
+        steps = WholeSteps(parameters, settings.weight_decay, ranks)
     else:
-        sampling = Sampling(data, histories.n_items, batch_size, some_items.negatives)
-        steps = SampledSteps(parameters, some_items.by_item, sampling, settings.weight_decay)
+        sampling = Sampling(data, histories.n_items, batch_size, some_items.negatives, ranks)
+        steps = SampledSteps(parameters, some_items.by_item, sampling, settings.weight_decay, ranks)
     best = {name: t.detach().clone() for name, t in parameters.items()} if validate else {}
     run_key = f"{key} {digest_of_histories(histories)} {run.seed} {run.precision} {run.metric} {run.stop_after} {device.type}"
     if run.checkpoint_folder and (checkpoint := load_checkpoint(run.checkpoint_folder, run_key)):
@@ -138,19 +142,22 @@ def train(
     with state.timed("probing"):  # a resumed run stays with the precision that it found before
         dtype = torch.bfloat16 if state.precision == "bfloat16" else torch.float32
         if not state.precision:
-            dtype = resolve_precision(run.precision, device)
+            narrow = resolve_precision(run.precision, device) == torch.bfloat16
+            dtype = torch.bfloat16 if ranks.total(narrow) == ranks.size else torch.float32
             state.precision = str(dtype).removeprefix("torch.")
 
     try:
         while state.epoch < last_epoch and not (validate and _exhausted(state, settings.patience, least_steps)):
             with state.timed("training"):
                 loss_sum = torch.zeros((), device=device)
-                for objective, bags in _batches(data, users, batch_size, passes(parameters), steps, generator):
+                batches = _Batches(data, users, batch_size, ranks, lengths)
+                for objective, bags in batches.of_epoch(passes(parameters), steps, generator):
                     share = state.step / total_steps
                     rate = settings.learning_rate * _learning_rate_factor(settings.schedule, share)
                     loss = partial(_loss, objective, share if cold else 1.0, generator, dtype)
                     loss_sum += steps.step(parameters, bags, loss, rate, generator) * len(bags)
                     state.step += 1
+                ranks.add([loss_sum])
                 state.losses.append(float(loss_sum) / max(n_passes * len(users), 1))
                 if not math.isfinite(state.losses[-1]):
                     raise ModelError(
@@ -165,11 +172,11 @@ def train(
                     state.best, state.best_epoch = state.validation[-1], state.epoch
                     for name, tensor in parameters.items():
                         best[name].copy_(tensor.detach())
-            if run.checkpoint_folder:
+            if run.checkpoint_folder and ranks.rank == 0:
                 with state.timed("checkpoints"):
                     tensors = _checkpoint_tensors(parameters, best, steps, generator)
                     save_checkpoint(run.checkpoint_folder, Checkpoint(run_key, tensors, _as_json(state)))
-            if run.progress:
+            if run.progress and ranks.rank == 0:
                 latest = state.validation[-1] if state.validation else None
                 run.progress(Progress(state.epoch, last_epoch, state.losses[-1], latest))
     finally:  # also where a fit is interrupted: no tensor is left that records gradients
@@ -190,21 +197,61 @@ def train(
     )
 
 
-def _batches(
-    data: SparseRows,
-    users: Tensor,
-    batch_size: int,
-    walks: Sequence[Objective],
-    steps: Steps,
-    generator: Generator,
-) -> Iterator[tuple[Objective, Bags]]:
-    """Every batch of an epoch with its objective: each walk takes all users in an order of its own."""
-    for objective in walks:
-        steps.begin_walk()
-        order = users[torch.randperm(len(users), generator=generator, device=users.device)]
-        for rows in torch.split(order, GATHERED * batch_size) if len(order) else ():
-            for bags in data.batch(rows).batches(batch_size):
-                yield objective, bags
+@dataclass(frozen=True)
+class _Batches:
+    """The batches of all users. `lengths` (U,), of several ranks: the stored entries of each user, whoever has them."""
+
+    data: SparseRows
+    users: Tensor
+    size: int
+    ranks: Ranks
+    lengths: Tensor | None
+
+    def of_epoch(self, walks: Sequence[Objective], steps: Steps, generator: Generator) -> Iterator[tuple[Objective, Bags]]:
+        """Every batch of an epoch with its objective: each walk takes all users in an order of its own."""
+        for objective in walks:
+            steps.begin_walk()
+            order = self.users[torch.randperm(len(self.users), generator=generator, device=self.users.device)]
+            for rows in torch.split(order, GATHERED * self.size) if len(order) else ():
+                for bags in self._gathered(rows):
+                    yield objective, bags
+
+    def _gathered(self, rows: Tensor) -> Iterator[Bags]:
+        if self.lengths is None:
+            yield from self.data.batch(rows).batches(self.size)
+            return
+        for batch in torch.split(rows, self.size):
+            yield self._mine(batch)
+
+    def _mine(self, batch: Tensor) -> Bags:
+        """This rank's part of a batch of users."""
+        assert self.lengths is not None
+        lengths = self.lengths[batch]
+        mine = batch % self.ranks.size == self.ranks.rank
+        n_rows, n_entries = len(batch), int(lengths.sum())
+        if mine.any():
+            rows, entries = mine.nonzero().squeeze(1), mine.repeat_interleave(lengths).nonzero().squeeze(1)
+            bags = self.data.batch(batch[rows] // self.ranks.size)
+            return replace(bags, part=Part(rows, entries, n_rows, n_entries, len(rows) / n_rows))
+        bags = self.data.batch(self.stand_in)
+        nowhere = torch.zeros_like(bags.columns, dtype=torch.int64)
+        return replace(bags, part=Part(nowhere[:1], nowhere, n_rows, n_entries, 0.0))
+
+    @cached_property
+    def stand_in(self) -> Tensor:
+        """A row of this rank's that has entries, (1,)."""
+        return self.data.indptr.diff().nonzero().flatten()[:1]
+
+
+def _stored_lengths(data: SparseRows, n_users: int, ranks: Ranks) -> Tensor:
+    """The stored entries of every user, (U,), of which each rank knows its own."""
+    lengths = torch.zeros(n_users, dtype=torch.int64, device=data.indptr.device)
+    lengths[ranks.mine(n_users)] = data.indptr.diff()
+    ranks.add([lengths])
+    for rank in range(ranks.size):
+        if not lengths[rank :: ranks.size].any():
+            raise ModelError(f"rank {rank} of {ranks.size} has no users of the {n_users}; expected fewer ranks, or more users")
+    return lengths
 
 
 def _loss(

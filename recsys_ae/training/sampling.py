@@ -1,11 +1,12 @@
 """A softmax over some of a large catalogue's items: a batch's and some drawn ones, each counted for those it stands for."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Generator, Tensor
 
 from recsys_ae.training.batches import Bags, SparseRows
+from recsys_ae.training.ranks import Ranks
 
 POWER = 0.75  # items are drawn by their users to this power (Mikolov et al. 2013, Distributed Representations, 2.2)
 
@@ -15,10 +16,7 @@ class SampledBags(Bags):
     """A batch over the C items of a step. `log_shares` (C,): log of the probability that a user's step has an item which is
     none of the user's own."""
 
-    log_shares: Tensor
-
-    def reweighted(self, weights: Tensor) -> "SampledBags":
-        return replace(self, weights=weights)
+    log_shares: Tensor = field(kw_only=True)
 
 
 class Sampling:
@@ -35,13 +33,16 @@ class Sampling:
     Sampling-Bias-Corrected Neural Modeling, 3.1) with the probability of being in the sample in the place of that of one draw.
     """
 
-    def __init__(self, data: SparseRows, n_items: int, batch_size: int, negatives: int) -> None:
+    def __init__(self, data: SparseRows, n_items: int, batch_size: int, negatives: int, ranks: Ranks | None = None) -> None:
+        self._ranks = ranks or Ranks()
         counts = torch.bincount(data.columns, minlength=n_items).double()  # (I,)
+        users = (data.indptr.diff() > 0).sum()
+        self._ranks.add([counts, users])
         odds = (counts + 1) ** POWER  # an item that nobody has is still one that could be recommended
         self._sums = odds.cumsum(0)
         self._negatives = negatives
         # Who does not have the item draws the batch's others among all others, who have it `counts` times.
-        others = torch.tensor(max(1, int((data.indptr.diff() > 0).sum()) - 1), device=counts.device)
+        others = (users - 1).clamp(min=1)
         drawn = others.clamp(max=batch_size - 1).double()
         absent = _log_choose(others - counts, drawn) - _log_choose(others.double(), drawn)  # log h
         absent += negatives * torch.log1p(-odds / self._sums[-1])
@@ -51,9 +52,12 @@ class Sampling:
         """The items (C,) int64 of a step in ascending order, and the batch over them."""
         at = torch.rand(self._negatives, generator=generator, device=bags.columns.device, dtype=torch.float64)
         drawn = torch.searchsorted(self._sums, at * self._sums[-1], right=True).clamp_(max=len(self._sums) - 1)
-        items = torch.unique(torch.cat([bags.columns.long(), drawn]))
-        columns = torch.searchsorted(items, bags.columns.long()).int()
-        return items, SampledBags(columns, bags.weights, bags.offsets, bags.rows, self._log_shares[items])
+        mine = bags.columns.long()
+        if bags.part is not None and not bags.part.share:  # a row that stands in brings no items
+            mine = drawn[:1].expand(len(mine))
+        items = self._ranks.union(torch.cat([mine, drawn]))
+        columns = torch.searchsorted(items, mine).int()
+        return items, SampledBags(columns, bags.weights, bags.offsets, bags.rows, bags.part, log_shares=self._log_shares[items])
 
 
 def _log_choose(n: Tensor, k: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 
 from recsys_ae.training.batches import Bags
 from recsys_ae.training.checkpoint import optimiser_tensors, restore_optimiser
+from recsys_ae.training.ranks import Ranks
 from recsys_ae.training.sampling import Sampling
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of Adam, torch's own
@@ -31,10 +32,19 @@ class Steps(Protocol):
         """The inverse, of a checkpoint's tensors."""
 
 
+def gradients(parameters: Mapping[str, Tensor], bags: Bags, loss: Loss) -> Tensor:
+    """Add to `.grad` this rank's share of the gradient of the whole batch's mean loss; gives the loss of its rows, detached."""
+    found = loss(dict(parameters), bags)
+    share = 1.0 if bags.part is None else bags.part.share
+    (found if share == 1 else found * share).backward()  # type: ignore[no-untyped-call]
+    return found.detach() if share else torch.zeros_like(found)
+
+
 class WholeSteps:
     """AdamW (Loshchilov, Hutter 2019) over all parameters."""
 
-    def __init__(self, parameters: Mapping[str, Tensor], weight_decay: float) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor], weight_decay: float, ranks: Ranks | None = None) -> None:
+        self._ranks = ranks or Ranks()
         self._optimiser = torch.optim.AdamW(
             parameters.values(), betas=BETAS, eps=EPSILON, weight_decay=weight_decay, fused=True
         )
@@ -45,11 +55,11 @@ class WholeSteps:
     def step(self, parameters: dict[str, Tensor], bags: Bags, loss: Loss, rate: float, generator: Generator) -> Tensor:
         for group in self._optimiser.param_groups:
             group["lr"] = rate
-        found = loss(parameters, bags)
         self._optimiser.zero_grad(set_to_none=False)
-        found.backward()  # type: ignore[no-untyped-call]
+        found = gradients(parameters, bags, loss)
+        self._ranks.add_gradients([tensor for group in self._optimiser.param_groups for tensor in group["params"]])
         self._optimiser.step()
-        return found.detach()
+        return found
 
     def tensors(self) -> dict[str, Tensor]:
         return optimiser_tensors(self._optimiser)
@@ -67,13 +77,22 @@ class SampledSteps:
     """
 
     def __init__(
-        self, parameters: Mapping[str, Tensor], by_item: frozenset[str], sampling: Sampling, weight_decay: float
+        self,
+        parameters: Mapping[str, Tensor],
+        by_item: frozenset[str],
+        sampling: Sampling,
+        weight_decay: float,
+        ranks: Ranks | None = None,
     ) -> None:
+        self._ranks = ranks or Ranks()
         self._sampling = sampling
         self._decay = weight_decay
         self._number = 0
-        self._moments = {name: (torch.zeros_like(parameters[name]), torch.zeros_like(parameters[name])) for name in by_item}
-        self._others = WholeSteps({name: t for name, t in parameters.items() if name not in by_item}, weight_decay)
+        zeros = {
+            name: torch.zeros_like(tensor) for name, tensor in parameters.items() if name in by_item
+        }  # the same order on all ranks
+        self._moments = {name: (tensor, tensor.clone()) for name, tensor in zeros.items()}
+        self._others = WholeSteps({name: t for name, t in parameters.items() if name not in by_item}, weight_decay, ranks)
 
     def begin_walk(self) -> None:
         self._others.begin_walk()
@@ -82,6 +101,7 @@ class SampledSteps:
         items, drawn = self._sampling.draw(bags, generator)
         rows = {name: parameters[name].detach()[items].requires_grad_() for name in self._moments}
         found = self._others.step(parameters | rows, drawn, loss, rate, generator)
+        self._ranks.add_gradients(list(rows.values()))
         self._number += 1
         with torch.no_grad():
             for name, moments in self._moments.items():

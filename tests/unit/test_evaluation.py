@@ -39,7 +39,7 @@ def test_coverage_has_no_interval() -> None:
 def test_one_user_has_no_interval() -> None:
     assert summarise(np.array([0.25, np.nan])) == (0.25, None, None, 1)
     model, whole = hand()
-    one = Holdout(whole.users.take(np.arange(1)), whole.fold_in.take(slice(1)), whole.held_out.take(slice(1)))
+    one = whole.take(slice(1))
     score = judge(Ranking(model.items[:1], model.scores[:1]), one, ks=(2,)).curve("recall")[-1]
     assert (score.mean, score.se, score.ci95, score.users) == (1.0, None, None, 1)
 
@@ -99,7 +99,7 @@ def test_candidates_alone_are_ranked_and_covered(holdout: Holdout) -> None:
 def test_holdouts_pooled_are_one_of_all_users(holdout: Holdout) -> None:
     model = fitted("ease", tastes())
     cuts = [np.arange(4), np.arange(4, len(holdout))]
-    parts = [Holdout(holdout.users.take(c), holdout.fold_in.take(c), holdout.held_out.take(c)) for c in cuts]
+    parts = [holdout.take(c) for c in cuts]
     apart, whole = [evaluate(model, part, (5,)) for part in parts], evaluate(model, holdout, (5,))
     found = pooled(apart)
     assert found.users == len(holdout)

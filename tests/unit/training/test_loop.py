@@ -343,7 +343,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path, holdout: Holdout) -
 
 def other_holdout(holdout: Holdout) -> Holdout:
     rows = np.arange(len(holdout) - 5)
-    return Holdout(holdout.users.take(rows), holdout.fold_in.take(rows), holdout.held_out.take(rows))
+    return holdout.take(rows)
 
 
 @pytest.mark.parametrize(
