@@ -1,0 +1,56 @@
+"""[cluster]: a training by several processes publishes what a training by one does."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from recsys_ae import Registry, datasets
+from tests.pipelines.conftest import Run
+
+CONFIG = """
+[log]
+path = "events.parquet"
+[split]
+validation_users = 0.2
+test_users = 0.2
+[evaluation]
+ks = [10]
+map = "none"
+[run]
+precision = "float32"
+[publish]
+metric = "ndcg@10"
+[[models]]
+name = "mult_dae"
+latent = 16
+epochs = 3
+"""
+
+
+@pytest.mark.slow
+def test_several_processes_publish_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Run) -> None:
+    monkeypatch.chdir(tmp_path)
+    pq.write_table(datasets.synthetic(n_users=200, n_items=80, seed=3).events, "events.parquet")
+    found = []
+    for engine in ("local", "torchrun"):
+        Path("run.toml").write_text(CONFIG + f'[cluster]\nengine = "{engine}"\n[registry]\npath = "{engine}"\n')
+        code, out, err = command("train", "run.toml", "--json")
+        assert code == 0, err
+        json.loads(out)
+        registry = Registry(Path(engine))
+        found.append(registry.load(registry.current() or "")[0].manifest)
+    one, several = found
+    assert several["fit"]["losses"] == pytest.approx(one["fit"]["losses"], rel=1e-4)
+    assert several["metrics"]["ndcg@10"]["mean"] == pytest.approx(one["metrics"]["ndcg@10"]["mean"], rel=0.02)
+    assert several["softmax"] == "exact"
+
+
+def test_an_engine_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Run) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run.toml").write_text(CONFIG + '[cluster]\nengine = "ray"\n')
+    code, _, err = command("train", "run.toml")
+    assert code == 2
+    assert "[cluster] engine" in err
+    assert "'local' or 'torchrun'" in err
