@@ -57,7 +57,7 @@ def night(split: Split, name: str, settings: dict[str, Any], users: int, seed: i
     """One night with so many held-out users."""
     rng = np.random.default_rng(seed)
     drawn = np.sort(rng.permutation(len(split.test))[:users])
-    test = _taken(split.test, drawn)
+    test = split.test.take(drawn)
     pool = split.refit.users.positions(split.train.users.ids)
 
     def model(seed: int, *more: NDArray[np.int64]) -> Recommender:
@@ -100,10 +100,6 @@ def _fitted(name: str, settings: dict[str, Any], histories: Histories, seed: int
 
 def _judged(lists: NDArray[np.int32], test: Holdout) -> Evaluation:
     return tallied(lambda rows: lists[rows], test, (K,))
-
-
-def _taken(holdout: Holdout, rows: NDArray[np.int64]) -> Holdout:
-    return holdout.take(rows)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
@@ -17,9 +17,6 @@ from pipelines.commands.latent import latent_app
 from pipelines.commands.registry import registry_app
 from pipelines.terminal import AsJson, ConfigPath, RegistryPath, err, out, plain, print_json, warn
 from recsys_ae.errors import ConfigError, RecsysError
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(registry_app, name="registry")

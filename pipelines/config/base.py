@@ -1,10 +1,6 @@
 """What sections share."""
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    SecretStr,
-)
+from pydantic import BaseModel, ConfigDict, SecretStr
 
 from recsys_ae.errors import ConfigError
 from recsys_ae.objects import check_url

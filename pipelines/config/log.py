@@ -4,14 +4,7 @@ import zoneinfo
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    ByteSize,
-    Field,
-    PositiveInt,
-    SecretStr,
-    field_validator,
-    model_validator,
-)
+from pydantic import ByteSize, Field, PositiveInt, SecretStr, field_validator, model_validator
 
 from pipelines.config.base import Paths, Section, encoded, without_secret
 from recsys_ae.cleaning import Cleaning

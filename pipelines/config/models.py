@@ -3,14 +3,7 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from pipelines.config.base import Section
 from pipelines.config.faults import explained

@@ -4,13 +4,7 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import (
-    Field,
-    PositiveInt,
-    SecretStr,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PositiveInt, SecretStr, field_validator, model_validator
 
 from pipelines.config.base import Paths, Section, encoded, without_secret
 from recsys_ae.errors import ConfigError

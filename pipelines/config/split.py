@@ -3,12 +3,7 @@
 import datetime
 from typing import Literal, Self
 
-from pydantic import (
-    Field,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from pipelines.config.base import Paths, Section, without_secret
 

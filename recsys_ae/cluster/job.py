@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class Job:
         }
         (self.folder / "job.json").write_text(json.dumps(told))
 
+    @cached_property
     def told(self) -> dict[str, Any]:
         """What `write` was given, but for arrays."""
         told: dict[str, Any] = json.loads((self.folder / "job.json").read_text())
@@ -58,7 +60,7 @@ class Job:
 
     def model(self) -> Recommender:
         """The model, not fitted."""
-        told = self.told()
+        told = self.told
         kind = MODELS[told["model"]]
         return kind(kind.Config.model_validate(told["config"]), told["n_items"])
 
@@ -68,7 +70,7 @@ class Job:
 
     def validation(self) -> Holdout | None:
         """The validation users, without their ids."""
-        if not self.told()["validation"]:
+        if not self.told["validation"]:
             return None
         fold_in, held_out = self._histories("fold_in"), self._histories("held_out")
         path = self.folder / "candidates.npy"
@@ -76,7 +78,7 @@ class Job:
 
     def run(self) -> dict[str, Any]:
         """The fields of a RunContext."""
-        told = self.told()
+        told = self.told
         initial = self.folder / "initial.safetensors"
         return {key: told[key] for key in PASSED} | {
             "checkpoint_folder": Path(told["checkpoints"]) if told["checkpoints"] else None,
@@ -115,4 +117,4 @@ class Job:
     def _histories(self, name: str) -> Histories:
         paths = {array: self.folder / f"{name}.{array}.npy" for array in ARRAYS}
         arrays = {array: np.load(path, mmap_mode="r") for array, path in paths.items() if path.exists()}
-        return Histories(**arrays, n_items=self.told()["n_items"])
+        return Histories(**arrays, n_items=self.told["n_items"])

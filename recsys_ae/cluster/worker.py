@@ -20,7 +20,7 @@ PROGRESS = "progress "
 def main() -> None:
     """Fit with the others; the first rank writes what came of it."""
     job = Job(Path(sys.argv[1]))
-    told = job.told()
+    told = job.told
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     device = told["device"]
     if told["backend"] == "nccl":

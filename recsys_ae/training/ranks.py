@@ -21,7 +21,7 @@ class Ranks:
         """Those of the process group, where torch.distributed was told of one."""
         if distributed.is_available() and distributed.is_initialized():
             return cls(distributed.get_rank(), distributed.get_world_size())
-        return cls()
+        return ALONE
 
     @property
     def alone(self) -> bool:
@@ -67,3 +67,6 @@ class Ranks:
         distributed.all_gather(of_all, filled)
         together = torch.unique(torch.cat(of_all))
         return together[together >= 0]
+
+
+ALONE = Ranks()

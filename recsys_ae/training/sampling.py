@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from recsys_ae.training.batches import Bags, SparseRows
-from recsys_ae.training.ranks import Ranks
+from recsys_ae.training.ranks import ALONE, Ranks
 
 POWER = 0.75  # items are drawn by their users to this power (Mikolov et al. 2013, Distributed Representations, 2.2)
 
@@ -27,14 +27,14 @@ class Sampling:
         pi_i = 1 - h_i (1 - q_i)^n
 
     with h_i the probability that none of the batch's other users has it (hypergeometric: an epoch draws users without putting
-    back) and q_i its share of the n draws. A sum over the catalogue is then
-    estimated without bias by the user's own items and the others divided by pi_i (Horvitz, Thompson 1952): under the softmax,
-    log pi_i is taken from their logits. It is the correction by log Q of sampled softmax (Bengio, Senecal 2008; Yi et al. 2019,
-    Sampling-Bias-Corrected Neural Modeling, 3.1) with the probability of being in the sample in the place of that of one draw.
+    back) and q_i its share of the n draws. A sum over the catalogue is then estimated without bias by the user's own items and
+    the others divided by pi_i (Horvitz, Thompson 1952): under the softmax, log pi_i is taken from their logits. It is the
+    correction by log Q of sampled softmax (Bengio, Senecal 2008; Yi et al. 2019, Sampling-Bias-Corrected Neural Modeling, 3.1)
+    with the probability of being in the sample in the place of that of one draw.
     """
 
-    def __init__(self, data: SparseRows, n_items: int, batch_size: int, negatives: int, ranks: Ranks | None = None) -> None:
-        self._ranks = ranks or Ranks()
+    def __init__(self, data: SparseRows, n_items: int, batch_size: int, negatives: int, ranks: Ranks = ALONE) -> None:
+        self._ranks = ranks
         counts = torch.bincount(data.columns, minlength=n_items).double()  # (I,)
         users = (data.indptr.diff() > 0).sum()
         self._ranks.add([counts, users])

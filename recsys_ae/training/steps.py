@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from recsys_ae.training.batches import Bags
 from recsys_ae.training.checkpoint import optimiser_tensors, restore_optimiser
-from recsys_ae.training.ranks import Ranks
+from recsys_ae.training.ranks import ALONE, Ranks
 from recsys_ae.training.sampling import Sampling
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of Adam, torch's own
@@ -32,9 +32,9 @@ class Steps(Protocol):
         """The inverse, of a checkpoint's tensors."""
 
 
-def gradients(parameters: Mapping[str, Tensor], bags: Bags, loss: Loss) -> Tensor:
+def gradients(parameters: dict[str, Tensor], bags: Bags, loss: Loss) -> Tensor:
     """Add to `.grad` this rank's share of the gradient of the whole batch's mean loss; gives the loss of its rows, detached."""
-    found = loss(dict(parameters), bags)
+    found = loss(parameters, bags)
     share = 1.0 if bags.part is None else bags.part.share
     (found if share == 1 else found * share).backward()  # type: ignore[no-untyped-call]
     return found.detach() if share else torch.zeros_like(found)
@@ -43,8 +43,8 @@ def gradients(parameters: Mapping[str, Tensor], bags: Bags, loss: Loss) -> Tenso
 class WholeSteps:
     """AdamW (Loshchilov, Hutter 2019) over all parameters."""
 
-    def __init__(self, parameters: Mapping[str, Tensor], weight_decay: float, ranks: Ranks | None = None) -> None:
-        self._ranks = ranks or Ranks()
+    def __init__(self, parameters: Mapping[str, Tensor], weight_decay: float, ranks: Ranks = ALONE) -> None:
+        self._ranks = ranks
         self._optimiser = torch.optim.AdamW(
             parameters.values(), betas=BETAS, eps=EPSILON, weight_decay=weight_decay, fused=True
         )
@@ -82,15 +82,14 @@ class SampledSteps:
         by_item: frozenset[str],
         sampling: Sampling,
         weight_decay: float,
-        ranks: Ranks | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self._ranks = ranks or Ranks()
+        self._ranks = ranks
         self._sampling = sampling
         self._decay = weight_decay
         self._number = 0
-        zeros = {
-            name: torch.zeros_like(tensor) for name, tensor in parameters.items() if name in by_item
-        }  # the same order on all ranks
+        # In the parameters' order, which is the same on all ranks, as that of a set is not.
+        zeros = {name: torch.zeros_like(tensor) for name, tensor in parameters.items() if name in by_item}
         self._moments = {name: (tensor, tensor.clone()) for name, tensor in zeros.items()}
         self._others = WholeSteps({name: t for name, t in parameters.items() if name not in by_item}, weight_decay, ranks)
 

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,8 +93,7 @@ def test_a_rank_that_is_killed_costs_no_more_than_an_epoch(tmp_path: Path) -> No
     killed = list[int]()
 
     def kill(progress: Progress) -> None:
-        if progress.epoch == 2 and not killed:
-            time.sleep(0.2)  # until its checkpoint is written
+        if progress.epoch == 2 and not killed:  # of which the checkpoint is written
             found = subprocess.run(["pgrep", "-f", "recsys_ae.cluster.worker"], capture_output=True, text=True, check=True)
             ranks = [int(pid) for pid in found.stdout.split() if "run" not in _command(int(pid))]
             killed.append(ranks[-1])

@@ -6,14 +6,7 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipelines.report.drawing import (
-    INK,
-    MARKERS,
-    SERIES,
-    SOFT,
-    labels,
-    legend,
-)
+from pipelines.report.drawing import INK, MARKERS, SERIES, SOFT, labels, legend
 from pipelines.report.findings import Document
 
 MOST = len(SERIES)

@@ -10,16 +10,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
 
 from pipelines.report import words
-from pipelines.report.drawing import (
-    RAMP,
-    REST,
-    SERIES,
-    SOFT,
-    label,
-    sheet,
-    svg,
-    ticks,
-)
+from pipelines.report.drawing import RAMP, REST, SERIES, SOFT, label, sheet, svg, ticks
 from pipelines.report.findings import Document
 from pipelines.report.pictures.base import Picture
 from pipelines.report.scatter import category_layers, largest, scatter

@@ -7,15 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.collections import LineCollection
 
-from pipelines.report.drawing import (
-    GRID,
-    label,
-    legend_room,
-    room,
-    sheet,
-    svg,
-    ticks,
-)
+from pipelines.report.drawing import GRID, label, legend_room, room, sheet, svg, ticks
 from pipelines.report.findings import FOUND, Document, mean, split_name
 from pipelines.report.pictures.base import Picture, Series, interval_ends, names_of, only_some, rows
 from pipelines.report.words import count, listed, plain, plural

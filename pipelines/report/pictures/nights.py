@@ -8,13 +8,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 
 from pipelines.report import words
-from pipelines.report.drawing import (
-    label,
-    legend_room,
-    sheet,
-    svg,
-    ticks,
-)
+from pipelines.report.drawing import label, legend_room, sheet, svg, ticks
 from pipelines.report.findings import Document, mean
 from pipelines.report.pictures.base import Picture, Series, interval_ends, names_of, only_some
 from pipelines.report.pictures.data import few

@@ -4,16 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipelines.report.drawing import (
-    SOFT,
-    legend,
-    legend_room,
-    number,
-    panels,
-    sheet,
-    svg,
-    ticks,
-)
+from pipelines.report.drawing import SOFT, legend, legend_room, number, panels, sheet, svg, ticks
 from pipelines.report.findings import Document
 from pipelines.report.pictures.base import Picture, Series, names_of, only_some
 from pipelines.report.words import figure, listed, plain
