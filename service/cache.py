@@ -1,10 +1,7 @@
 """Lists of stored users, kept as they were answered for as long as nothing that they were made from has changed."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import NamedTuple
-
-from recsys_ae.ids import Id
 
 Key = tuple[str, str, bytes]
 """Version, user, query: all that a list hangs on beside what is stored of the user and of the items."""
@@ -13,11 +10,11 @@ OVERHEAD = 500  # bytes of an entry beside its body
 
 
 class CachedList(NamedTuple):
-    """An answer's bytes but for what each request has of its own; its items in order; and how popular they are."""
+    """An answer's bytes but for what each request has of its own; its items as they are logged; and how popular they are."""
 
     body: bytes
     source: str
-    items: Sequence[Id]
+    items: str
     popularity: float | None
 
 
@@ -52,4 +49,4 @@ class Cache:
 
 
 def _size(key: Key, value: CachedList) -> int:
-    return OVERHEAD + len(key[1]) + len(key[2]) + len(value.body) + 50 * len(value.items)
+    return OVERHEAD + len(key[1]) + len(key[2]) + len(value.body) + len(value.items)

@@ -56,6 +56,15 @@ class Found:
     unknown_items: Sequence[Id] = ()
     popularity: float | None = None  # mean percentile of the items, from 0 to 1
 
+    def contents(self, version: str) -> dict[str, Any]:
+        """What an answer says of it, made by a version of a model."""
+        return {
+            "items": self.items,
+            "source": self.source,
+            "unknown_items": list(self.unknown_items),
+            "model_version": version,
+        }
+
 
 class Engine:
     """Lists from one version of a registry. Safe to use from many threads: nothing changes once it is built.

@@ -4,7 +4,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -13,11 +13,10 @@ from fastapi import FastAPI
 from starlette.types import Scope
 
 from recsys_ae.errors import StoreError
-from recsys_ae.ids import Id
 from service.observing import Metrics
 from service.schemas_store import is_storable
 from service.settings import Settings
-from service.store import Shown, Store
+from service.store import Shown, Store, listed
 
 log = logging.getLogger("service")
 
@@ -26,6 +25,7 @@ EVERY_SECONDS = 0.2
 AT_ONCE = 500  # rows of a transaction: events that are posted wait for no more
 OLD_AT_ONCE = 5_000
 OLD_EVERY_SECONDS = 600
+EMPTY = listed(())
 STOP_SECONDS = 5  # that a stop waits for the database
 
 
@@ -122,16 +122,17 @@ def note_shown(
     user: str | None,
     place: int,
     source: str,
-    items: Sequence[Id],
+    items: str,
     version: str,
     arm: str | None = None,
 ) -> None:
     """Log a list that an answer holds, where lists are logged; an empty one shows nothing.
 
-    user: as the store has it; None where nobody says, or says what no database keeps. place: in its batch, from 0.
+    items: as `listed` writes them. user: as the store has it; None where nobody says, or says what no database keeps. place: in
+    its batch, from 0.
     """
     impressions: Impressions | None = service.state.impressions
-    if impressions is None or not items:
+    if impressions is None or items == EMPTY:
         return
     known = user if user is not None and is_storable(user) else None
     impressions.take(Shown(scope["state"]["request_id"], place, known, version, arm, source, items, int(time.time())))

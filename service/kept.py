@@ -1,23 +1,30 @@
-"""The layer before the routes: a stored user's list is given as it was before, while all that it was made from stands."""
+"""Lists of stored users, kept while all that they were made from stands; and the layer that gives them before the routes."""
 
 import json
+import re
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from fastapi import FastAPI, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from recsys_ae.errors import StoreError
+from recsys_ae.errors import RecsysError
+from service.batcher import Batcher
 from service.cache import Cache, CachedList, Key, Stamp
-from service.engine import Engine
+from service.engine import Engine, Filters
 from service.impressions import note_shown
 from service.live import Served
 from service.observing import GivenList, note_list
 from service.problems import serving
-from service.store import Store
+from service.schemas import FoundList, UserQuery
+from service.settings import Settings
+from service.shaping import shape_of
+from service.store import Store, listed
 
 BEFORE, AFTER = "/v1/users/", "/recommendations"
+PLAIN = re.compile(rb"(?:k=([1-9][0-9]{0,8}))?")  # a query that asks for nothing else
 NEVER_CHANGES = (0, 0)  # the stamp of what is stored, where there is no store
 
 
@@ -31,27 +38,41 @@ class Asked(NamedTuple):
 
 
 class KeptLists:
-    """Who asks the same again needs not be routed, read and checked again. `state["asked"]` is for the route that goes on."""
+    """Who asks the same again, or for a plain list, needs not be routed, read and checked as others are: that takes longer than
+    the list. `state["asked"]` is for the route that goes on, and that says what is wrong where a list cannot be had.
+    """
 
     path = f"{BEFORE}{{user_id:id}}{AFTER}"  # as the route has it, for the log and the figures
 
     def __init__(self, app: ASGIApp, service: FastAPI) -> None:
         self.app, self.service = app, service
         self.cache: Cache = service.state.cache
+        self.settings: Settings = service.state.settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "GET":
             path: str = scope["path"]
             if path.startswith(BEFORE) and path.endswith(AFTER):
-                with suppress(HTTPException, StoreError):  # which the route raises again, where they are answered
-                    asked = await asked_for(self.service, path[len(BEFORE) : -len(AFTER)], scope["query_string"])
-                    kept = self.cache.get(asked.key, asked.stamp)
-                    if kept is not None:
-                        scope["route"] = self
-                        await answer(self.service, scope, asked, kept)(scope, receive, send)
-                        return
-                    scope["state"]["asked"] = asked
+                response = None
+                with suppress(HTTPException, RecsysError):  # which the route raises again, where they are answered
+                    response = await self._given(scope, path[len(BEFORE) : -len(AFTER)])
+                if response is not None:
+                    scope["route"] = self
+                    await response(scope, receive, send)
+                    return
         await self.app(scope, receive, send)
+
+    async def _given(self, scope: Scope, user_id: str) -> Response | None:
+        """The answer with a list that is kept, or a plain one; None where a query asks for more."""
+        asked = scope["state"]["asked"] = await asked_for(self.service, user_id, scope["query_string"])
+        kept = self.cache.get(asked.key, asked.stamp)
+        if kept is not None:
+            return answer(self.service, scope, asked, kept)
+        plain = PLAIN.fullmatch(scope["query_string"])
+        if plain is None:
+            return None
+        query = UserQuery() if plain[1] is None else UserQuery.model_construct(k=int(plain[1]))
+        return await made(self.service, scope, asked, user_id, query) if query.k <= self.settings.largest_k else None
 
 
 async def asked_for(service: FastAPI, user_id: str, query: bytes) -> Asked:
@@ -63,6 +84,20 @@ async def asked_for(service: FastAPI, user_id: str, query: bytes) -> Asked:
     stamp = await store.stamp(user) if store is not None else NEVER_CHANGES
     engine = serving(engine)
     return Asked(engine, arm, (engine.version, user, query), stamp)
+
+
+async def made(service: FastAPI, scope: Scope, asked: Asked, user_id: str, query: UserQuery) -> Response:
+    """The answer with a list that is made anew, and kept. Raises UnknownIdError, StoreError, CannotShapeError."""
+    batcher: Batcher = service.state.batcher
+    shape = shape_of(scope["state"]["request_id"], query)
+    filters = Filters(query.exclude, None, query.category, query.include_seen, shape)
+    found = await batcher.ask(partial(asked.engine.for_user, user_id, query.k, filters, asked.stamp))
+    body = FoundList(**found.contents(asked.engine.version)).model_dump_json().encode().removesuffix(b"}")
+    kept = CachedList(body, found.source, listed(item.item_id for item in found.items), found.popularity)
+    if not query.explore:  # another draw for every request
+        cache: Cache = service.state.cache
+        cache.put(asked.key, asked.stamp, kept)
+    return answer(service, scope, asked, kept)
 
 
 def answer(service: FastAPI, scope: Scope, asked: Asked, kept: CachedList) -> Response:

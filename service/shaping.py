@@ -1,5 +1,6 @@
 """What is made of a model's candidates: another order, and reasons."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from recsys_ae.latent.uncertainty import explored, has_posterior
 from recsys_ae.models.base import Recommender
 from recsys_ae.ranking import Ranking
 from recsys_ae.reranking import calibrate, candidates, diversify
-from service.schemas import Reason
+from service.schemas import Reason, RecommendationRequest, UserQuery
 
 
 class Shape(NamedTuple):
@@ -36,6 +37,12 @@ class Shape(NamedTuple):
     def candidates(self, k: int) -> int:
         """How many items a list of k is chosen from."""
         return candidates(k) if self.diversity or self.calibration else k
+
+
+def shape_of(request_id: str, asked: RecommendationRequest | UserQuery, number: int = 0) -> Shape:
+    """How the number-th list of a request is asked to be; what it explores follows from the request's id."""
+    seed = int.from_bytes(hashlib.sha256(f"{request_id}/{number}".encode()).digest()[:7]) if asked.explore else 0
+    return Shape(asked.diversity, asked.calibration, asked.explain, asked.explore, seed)
 
 
 class CannotShapeError(Exception):

@@ -1,7 +1,6 @@
 """Recommendations: what is asked goes to the engine, what it finds becomes the answer."""
 
 import asyncio
-import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, TypeAlias
@@ -25,11 +24,11 @@ from service.schemas import (
     Recommendations,
     Refused,
     SimilarQuery,
-    UserQuery,
     field_errors,
 )
 from service.settings import Settings
-from service.shaping import CannotShapeError, Shape
+from service.shaping import CannotShapeError, shape_of
+from service.store import listed
 
 router = v1()
 Place: TypeAlias = tuple[int | str, ...]
@@ -133,22 +132,15 @@ async def _recommended(
     refuse_longer(one.k, (*place, "k"), settings)
     lists: dict[str, Sequence[Any]] = {"history": one.history, "exclude": one.exclude, "allow": one.allow or []}
     _refuse_larger(lists, settings.largest_history, place)
-    filters = Filters(one.exclude, one.allow, one.categories, one.include_seen, shape_of(request, one, number))
+    filters = Filters(one.exclude, one.allow, one.categories, one.include_seen, shape_of(request.state.request_id, one, number))
     try:
         found = await batcher_of(request).ask(partial(engine.for_history, one.history, one.k, filters))
     except CannotShapeError as error:
         raise invalid((*place, error.key), str(error)) from None
     user = None if one.user_id is None else engine.users.key(one.user_id)
-    items = [item.item_id for item in found.items]
+    items = listed(item.item_id for item in found.items)
     note_shown(request.app, request.scope, user, number, found.source, items, engine.version, arm)
     return _answer(request, engine, arm, found)
-
-
-def shape_of(request: Request, asked: RecommendationRequest | UserQuery, number: int = 0) -> Shape:
-    """How the number-th list of a request is asked to be; what it explores follows from the request's id."""
-    named = f"{request.state.request_id}/{number}".encode()
-    seed = int.from_bytes(hashlib.sha256(named).digest()[:7])
-    return Shape(asked.diversity, asked.calibration, asked.explain, asked.explore, seed)
 
 
 def refuse_longer(k: int, place: Place, settings: Settings) -> None:
@@ -165,14 +157,4 @@ def _refuse_larger(lists: Mapping[str, Sequence[Any]], most: int, place: Place) 
 
 def _answer(request: Request, engine: Engine, arm: str | None, found: Found) -> Recommendations:
     note_list(request.scope, GivenList(found.source, engine.version, arm, found.popularity))
-    return Recommendations(**contents(engine, found), arm=arm, request_id=request.state.request_id)
-
-
-def contents(engine: Engine, found: Found) -> dict[str, Any]:
-    """What an answer says of a list."""
-    return {
-        "items": found.items,
-        "source": found.source,
-        "unknown_items": list(found.unknown_items),
-        "model_version": engine.version,
-    }
+    return Recommendations(**found.contents(engine.version), arm=arm, request_id=request.state.request_id)

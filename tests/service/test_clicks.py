@@ -13,7 +13,7 @@ from pipelines.clicks import Asked, clicks, moment
 from pipelines.config import RunConfig, make_config
 from recsys_ae.errors import ConfigError, LogError
 from recsys_ae.shares import Products, Sums, ratio, ratio_difference
-from service.store import NewEvent, Shown, Store
+from service.store import NewEvent, Shown, Store, listed
 from tests.pipelines.test_commands import run
 
 DAY = 1_700_000_000
@@ -35,15 +35,20 @@ def random_world(seed: int) -> tuple[list[Shown], list[NewEvent]]:
             items = rng.choice(30, rng.integers(1, 7), replace=False).tolist()
             arm = None if n < 50 else "ab"[n % 2]
             source = "model" if rng.random() < 0.8 else "popularity"
-            lists.append(Shown(request, place, user, f"v{n // 100}", arm, source, items, DAY + 60 * n))
+            lists.append(Shown(request, place, user, f"v{n // 100}", arm, source, listed(items), DAY + 60 * n))
     for n in range(600):
         one = lists[rng.integers(len(lists))]
         user = one.user_id if one.user_id is not None and rng.random() < 0.8 else f"u{rng.integers(40)}"
-        item = one.items[rng.integers(len(one.items))] if rng.random() < 0.9 else int(rng.integers(30))
+        item = rng.choice(items_of(one)) if rng.random() < 0.9 else rng.integers(30)
         at = one.shown_at + int(rng.integers(-100, 2 * HOUR))
         named = one.request_id if rng.random() < 0.9 else (None, "of nobody")[n % 2]
-        events.append(NewEvent(f"e{n}", user, item, None, at, (None, "view", "cart's")[rng.integers(3)], named))
+        events.append(NewEvent(f"e{n}", user, int(item), None, at, (None, "view", "cart's")[rng.integers(3)], named))
     return lists, events
+
+
+def items_of(one: Shown) -> list[int]:
+    """Best first."""
+    return [int(item) for item in json.loads(one.items)]
 
 
 def counted(lists: list[Shown], events: list[NewEvent], asked: Asked) -> list[tuple[str, Shown, set[int]]]:
@@ -57,10 +62,10 @@ def counted(lists: list[Shown], events: list[NewEvent], asked: Asked) -> list[tu
         if asked.event_types and event.event_type not in asked.event_types:
             continue
         could = [
-            (one.user_id is None, one.place, n, one.items.index(event.item_id) + 1)
+            (one.user_id is None, one.place, n, items_of(one).index(event.item_id) + 1)
             for n, one in kept
             if one.request_id == event.request_id
-            and event.item_id in one.items
+            and event.item_id in items_of(one)
             and one.user_id in (None, event.user_id)
             and event.timestamp - one.shown_at <= asked.within * HOUR
         ]
@@ -106,7 +111,7 @@ def test_all_figures_are_those_of_a_plain_count(store: Store, url: str, asked: A
 
     def check(entry: dict[str, Any], rows: list[tuple[str, Shown, set[int]]]) -> None:
         same(entry["lists"], [(user, bool(ranks), 1) for user, _, ranks in rows])
-        same(entry["items"], [(user, len(ranks), len(one.items)) for user, one, ranks in rows])
+        same(entry["items"], [(user, len(ranks), len(items_of(one))) for user, one, ranks in rows])
         assert entry["users"] == len({user for user, _, _ in rows})
 
     check(found["all"], truth)
@@ -118,7 +123,7 @@ def test_all_figures_are_those_of_a_plain_count(store: Store, url: str, asked: A
     assert list(found["positions"]) == [str(place) for place in range(1, 7)]
     for place, entry in found["positions"].items():
         rank = int(place)
-        same(entry, [(user, rank in ranks, 1) for user, one, ranks in truth if len(one.items) >= rank])
+        same(entry, [(user, rank in ranks, 1) for user, one, ranks in truth if len(items_of(one)) >= rank])
     (difference,) = found["differences"]
     assert (difference["arm"], difference["less"]) == ("b", "a")
     sides = [by_user((u, bool(ranks), 1) for u, one, ranks in truth if one.arm == arm) for arm in "ba"]
@@ -140,7 +145,7 @@ def test_what_was_planted_by_position_and_arm_is_within_the_intervals(tmp_path: 
     for user in range(900):
         taste, arm = rng.beta(2, 2) * 2, "ab"[user % 2]
         for n in range(rng.integers(1, 7)):
-            lists.append(Shown(f"{user}-{n}", 0, str(user), "v1", arm, "model", range(4), DAY))
+            lists.append(Shown(f"{user}-{n}", 0, str(user), "v1", arm, "model", listed(range(4)), DAY))
             clicked = rng.random(4) < by_place * taste / 1.5 * (1.5 if arm == "b" else 1.0)
             events += [
                 NewEvent(f"{user}-{n}-{i}", str(user), i, None, DAY + 5, None, f"{user}-{n}") for i in np.flatnonzero(clicked)
@@ -162,7 +167,7 @@ def test_what_was_planted_by_position_and_arm_is_within_the_intervals(tmp_path: 
 
 def one_list(url: str) -> None:
     store = Store.open(url)
-    store.add_shown([Shown("r", 0, "u", "20261124T031500-mult_vae-1a2b3c4d", None, "model", list(range(25)), DAY)])
+    store.add_shown([Shown("r", 0, "u", "20261124T031500-mult_vae-1a2b3c4d", None, "model", listed(range(25)), DAY)])
     store.add([NewEvent("e", "u", 1, None, DAY + 30 * HOUR, None, "r")])
     store.close()
 

@@ -23,7 +23,7 @@ from recsys_ae.errors import StoreError
 from service.app import create_app
 from service.impressions import AT_ONCE, Impressions
 from service.settings import Settings
-from service.store import SETTLING_SECONDS, NewEvent, Shown, Store, impressions
+from service.store import SETTLING_SECONDS, NewEvent, Shown, Store, impressions, listed
 from tests.service.conftest import World, service
 from tests.service.test_store import opened
 
@@ -31,7 +31,7 @@ NOW = int(time.time())
 
 
 def shown(n: int, user: str | None = "u", **changes: Any) -> Shown:
-    return Shown(f"r{n}", 0, user, "v1", None, "model", (100 + n, "x"), NOW)._replace(**changes)
+    return Shown(f"r{n}", 0, user, "v1", None, "model", listed((100 + n, "x")), NOW)._replace(**changes)
 
 
 def rows(store: Store) -> list[dict[str, Any]]:
@@ -48,7 +48,7 @@ def users(store: Store) -> list[str | None]:
 
 
 def test_a_list_comes_back_as_it_was_shown(store: Store) -> None:
-    store.add_shown([shown(1), shown(2, None, place=3, arm="b", source="popularity", items=("é\U0001f600'",))])
+    store.add_shown([shown(1), shown(2, None, place=3, arm="b", source="popularity", items=listed(["é\U0001f600'"]))])
     first, second = rows(store)
     del first["sequence"], second["sequence"]
     assert first == {**shown(1)._asdict(), "items": ["101", "x"]}  # ids as events have them

@@ -40,6 +40,19 @@ def test_a_stored_user_gets_the_list_of_rank_top_k(api: httpx.Client, integers: 
         assert answer["items"] == integers.described(ranking)
 
 
+@pytest.mark.parametrize(
+    "path", ["6/recommendations", "6/recommendations?k=7", "6/recommendations?k=0", "6/recommendations?k=+7"]
+)
+@pytest.mark.parametrize("user", ["", "no", "%00"])
+def test_a_plain_list_is_what_the_routes_would_have_given(api: httpx.Client, path: str, user: str) -> None:
+    """A plain query is answered before the routes, any other by them: lists and refusals are the same."""
+    apart = {"X-Request-ID": "the-same"}
+    plain = api.get(f"/v1/users/{user}{path}", headers=apart)
+    routed = api.get(f"/v1/users/{user}{path}{'&' if '?' in path else '?'}explain=false", headers=apart)
+    assert (plain.status_code, plain.json()) == (routed.status_code, routed.json())
+    assert plain.headers["content-type"] == routed.headers["content-type"]
+
+
 def test_a_stored_user_of_a_string_catalogue(string_api: httpx.Client, strings: World) -> None:
     answer = string_api.get("/v1/users/user%204/recommendations").json()
     ranking = rank_top_k(strings.artifact.model, strings.stored.histories.take(np.array([4])), 10)
