@@ -3,9 +3,10 @@
 from collections import OrderedDict
 from typing import NamedTuple
 
+from service.store import Stamp
+
 Key = tuple[str, str, bytes]
 """Version, user, query: all that a list hangs on beside what is stored of the user and of the items."""
-Stamp = tuple[int, int]
 OVERHEAD = 500  # bytes of an entry beside its body
 
 

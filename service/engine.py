@@ -19,7 +19,6 @@ from recsys_ae.models.popularity import Popularity, PopularityConfig
 from recsys_ae.ranking import Ranking, rank_scores
 from recsys_ae.registry import Registry, StoredUsers
 from service.batcher import MOST, NOTHING, Asked
-from service.cache import Stamp
 from service.catalogue import Catalogue, Shelf
 from service.index import Index
 from service.recent import Recent
@@ -27,7 +26,7 @@ from service.schemas import Event, Reason, RecommendedItem
 from service.search import Search
 from service.settings import Settings
 from service.shaping import Shape, Shaper
-from service.store import Store
+from service.store import Stamp, Store
 from service.strangeness import Strangeness
 from service.users import KnownUsers
 

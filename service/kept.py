@@ -1,18 +1,18 @@
 """Lists of stored users, kept while all that they were made from stands; and the layer that gives them before the routes."""
 
-import json
 import re
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
 from fastapi import FastAPI, Response
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from recsys_ae.errors import RecsysError
 from service.batcher import Batcher
-from service.cache import Cache, CachedList, Key, Stamp
+from service.cache import Cache, CachedList, Key
 from service.engine import Engine, Filters
 from service.impressions import note_shown
 from service.live import Served
@@ -21,7 +21,7 @@ from service.problems import serving
 from service.schemas import FoundList, UserQuery
 from service.settings import Settings
 from service.shaping import shape_of
-from service.store import Store, listed
+from service.store import Stamp, Store, listed
 
 BEFORE, AFTER = "/v1/users/", "/recommendations"
 PLAIN = re.compile(rb"(?:k=([1-9][0-9]{0,8}))?")  # a query that asks for nothing else
@@ -105,4 +105,4 @@ def answer(service: FastAPI, scope: Scope, asked: Asked, kept: CachedList) -> Re
     note_shown(service, scope, asked.key[1], 0, kept.source, kept.items, asked.engine.version, asked.arm)
     note_list(scope, GivenList(kept.source, asked.engine.version, asked.arm, kept.popularity))
     own = {"request_id": scope["state"]["request_id"]} | ({} if asked.arm is None else {"arm": asked.arm})
-    return Response(kept.body + b"," + json.dumps(own).encode()[1:], media_type="application/json")
+    return Response(kept.body + b"," + to_json(own)[1:], media_type="application/json")

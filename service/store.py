@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar, TypeVarTuple
+from itertools import chain
+from typing import Any, NamedTuple, TypeAlias, TypeVar, TypeVarTuple
 
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
@@ -23,16 +24,19 @@ from recsys_ae.errors import ConfigError, StoreError
 from recsys_ae.ids import INT64_MAX, INT64_MIN, Id
 
 T = TypeVar("T")
+Stamp: TypeAlias = tuple[int, int]
+"""How often what is stored of a user has changed, and what is said of items."""
+Asking: TypeAlias = "tuple[str, asyncio.Future[Stamp]]"
 Arguments = TypeVarTuple("Arguments")
+Execute: TypeAlias = "Callable[[str, tuple[str, ...]], Iterable[Sequence[Any]]]"
 
 SCHEMA = 2  # 2: the table of impressions
 CANONICAL_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
-ASKED_AT_ONCE = 500  # ids of one query
+ASKED_AT_ONCE = 500  # ids, or rows, of one query
 BUSY_SECONDS = 30  # that a writer waits for others
 LONGEST_HISTORY = 100_000  # events of a user that are read, the latest
 POSTGRES_LOCK = 7_204_131  # any number of our own
 THREADS = 4
-STAMP = "select user_id, counter from recsys_counters where user_id in (?, ?)"
 ITEMS_COUNTER = ""  # in the table of counters, where no user is called so
 SETTLING_SECONDS = 60  # a list shown this long after an erasure may be of before: under way then, or by a clock that is ahead
 
@@ -177,9 +181,9 @@ class Store:
         self._writer = threading.Lock()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
         self._quick: sqlite3.Connection | None = None
-        mark = "?" if engine.dialect.name == "sqlite" else "%s"
-        marks = ", ".join([mark] * len(Shown._fields))
-        self._insert_shown = f"insert into {impressions} ({', '.join(Shown._fields)}) values ({marks})"
+        self._mark = "?" if engine.dialect.name == "sqlite" else "%s"
+        self._asking: dict[asyncio.AbstractEventLoop, list[Asking]] = {}
+        self._asked: set[asyncio.Task[None]] = set()
 
     @classmethod
     def open(cls, url: str) -> "Store":
@@ -281,8 +285,8 @@ class Store:
             rows = [
                 each for each in shown if each.user_id not in erased or each.shown_at > erased[each.user_id] + SETTLING_SECONDS
             ]
-            if rows:  # past SQLAlchemy, which takes three times as long for a row as SQLite does, and the interpreter's lock
-                connection.exec_driver_sql(self._insert_shown, rows)
+            for some in _at_once(rows):
+                connection.exec_driver_sql(self._insertion(impressions.name, Shown._fields, len(some)), tuple(chain(*some)))
 
     def drop_shown(self, before: int, most: int) -> int:
         """Remove at most so many lists that were shown before a time, in seconds since 1970; gives how many it removed."""
@@ -323,26 +327,59 @@ class Store:
         """The same of what is said of items."""
         return self.counter(ITEMS_COUNTER)
 
-    async def stamp(self, user_id: str) -> tuple[int, int]:
+    async def stamp(self, user_id: str) -> Stamp:
         """The counters of a user and of the items: a list made after it was read holds as long as it stays.
 
-        Every request for a list asks for it. SQLite, which has it in some microseconds, is asked on the event loop, past
-        SQLAlchemy; where it would have to wait, and of PostgreSQL, a thread asks.
+        Every request for a list asks for it; those of one turn of the event loop are one query. SQLite, which answers in
+        microseconds, is asked on the loop, past SQLAlchemy; where it would have to wait, and of PostgreSQL, a thread asks.
         """
-        if "\0" in user_id:  # which no database keeps: nothing is stored of such a user
-            return 0, (await self.stamp(ITEMS_COUNTER))[1]
-        if self._quick is not None:
-            try:
-                return _stamped(user_id, self._quick.execute(STAMP, (user_id, ITEMS_COUNTER)).fetchall())
-            except sqlite3.Error:
-                pass  # what is wrong, the thread finds out
-        return await self.run(self._stamp, user_id)
+        loop = asyncio.get_running_loop()
+        if loop not in self._asking:
+            self._asking[loop] = []
+            loop.call_soon(self._ask, loop)
+        future: asyncio.Future[Stamp] = loop.create_future()
+        self._asking[loop].append((user_id, future))
+        return await future
 
-    def _stamp(self, user_id: str) -> tuple[int, int]:
-        with self._reading() as connection:
-            return _stamped(
-                user_id, connection.execute(sa.select(counters).where(counters.c.user_id.in_((user_id, ITEMS_COUNTER))))
-            )
+    def _ask(self, loop: asyncio.AbstractEventLoop) -> None:
+        asking = self._asking.pop(loop)
+        names = [ITEMS_COUNTER, *{user for user, _ in asking if "\0" not in user}]  # which no database keeps
+        if self._quick is not None:
+            with suppress(sqlite3.Error):  # what is wrong, the thread finds out
+                _tell(asking, self._counts(self._quick.execute, names))
+                return
+        task = loop.create_task(self._ask_by_thread(asking, names))
+        self._asked.add(task)  # the loop itself holds no task
+        task.add_done_callback(self._asked.discard)
+
+    async def _ask_by_thread(self, asking: Sequence[Asking], names: Sequence[str]) -> None:
+        def counts() -> dict[str, int]:
+            with self._reading() as connection:
+                return self._counts(connection.exec_driver_sql, names)
+
+        try:
+            _tell(asking, await self.run(counts))
+        except Exception as error:  # nobody may wait for ever
+            for _, future in asking:
+                if not future.done():
+                    future.set_exception(error)
+
+    def _counts(
+        self, execute: Callable[[str, tuple[str, ...]], Iterable[Sequence[Any]]], names: Sequence[str]
+    ) -> dict[str, int]:
+        """The counters of those names that have one."""
+        found: dict[str, int] = {}
+        for some in _at_once(names):
+            marks = ", ".join([self._mark] * len(some))
+            for name, count in execute(f"select user_id, counter from {counters.name} where user_id in ({marks})", tuple(some)):
+                found[name] = count
+        return found
+
+    def _insertion(self, table: str, columns: Sequence[str], n_rows: int) -> str:
+        """One statement for all rows: SQLite lets go of the interpreter's lock once, not for each row, when every answer that
+        is being made has its turn first. SQLAlchemy's own would take longer to put together than SQLite takes to insert."""
+        row = f"({', '.join([self._mark] * len(columns))})"
+        return f"insert into {table} ({', '.join(columns)}) values {', '.join([row] * n_rows)}"
 
     # --- within a transaction ---------------------------------------------------------------------------------------------
 
@@ -405,7 +442,7 @@ class Store:
             yield connection
 
 
-def _at_once(names: Sequence[str]) -> Iterator[Sequence[str]]:
+def _at_once(names: Sequence[T]) -> Iterator[Sequence[T]]:
     """As many at a time as one query takes."""
     for start in range(0, len(names), ASKED_AT_ONCE):
         yield names[start : start + ASKED_AT_ONCE]
@@ -421,9 +458,12 @@ def _own_connection(engine: sa.Engine) -> sqlite3.Connection:
     return own
 
 
-def _stamped(user_id: str, rows: Iterable[Sequence[Any]]) -> tuple[int, int]:
-    found = {name: count for name, count in rows}  # noqa: C416 (rows of SQLAlchemy are no pairs to dict)
-    return found.get(user_id, 0), found.get(ITEMS_COUNTER, 0)
+def _tell(asking: Sequence[Asking], counts: Mapping[str, int]) -> None:
+    """Each who still waits, its stamp."""
+    of_items = counts.get(ITEMS_COUNTER, 0)
+    for user, future in asking:
+        if not future.done():
+            future.set_result((counts.get(user, 0), of_items))
 
 
 def _selected() -> sa.Select[Any]:

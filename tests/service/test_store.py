@@ -1,10 +1,13 @@
 """The store keeps what it has said to keep, once, whoever writes beside it; SQLite here, PostgreSQL where one is named."""
 
+import asyncio
 import multiprocessing
 import subprocess
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -170,3 +173,50 @@ def test_a_database_that_cannot_be_reached_is_one_message(url: str) -> None:
     with pytest.raises(StoreError, match="cannot be used") as raised:
         Store.open(url)
     assert "secret" not in str(raised.value) and "\n" not in str(raised.value)
+
+
+# --- stamps -----------------------------------------------------------------------------------------------------------------
+
+
+async def stamps(store: Store, users: Iterable[str]) -> list[tuple[int, int]]:
+    return await asyncio.gather(*(store.stamp(user) for user in users))
+
+
+def test_each_who_asks_in_the_same_turn_has_the_own_stamp(store: Store) -> None:
+    """More than one query takes, some of them twice, one whom no database keeps; anew after every write."""
+    users = [f"u{n % 700}" for n in range(1_400)] + ["nobody", "nul\0"]
+    store.add([event(n, user) for n, user in enumerate(users[:350])])
+    assert asyncio.run(stamps(store, users)) == [(int(n % 700 < 350 and n < 1_400), 0) for n in range(1_402)]
+    store.switch_off("7")
+    store.add([event(1_000, "u0")])
+    assert asyncio.run(stamps(store, ["u0", "u1", "nul\0"])) == [(2, 1), (1, 1), (0, 1)]
+
+
+def test_who_goes_away_takes_nobody_along(store: Store) -> None:
+    store.add([event(1, "a"), event(2, "b")])
+
+    async def two_of_three() -> list[Any]:
+        tasks = [asyncio.ensure_future(store.stamp(user)) for user in ("a", "gone", "b")]
+        await asyncio.sleep(0)
+        tasks[1].cancel()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    first, gone, last = asyncio.run(two_of_three())
+    assert (first, last) == ((1, 0), (1, 0)) and isinstance(gone, asyncio.CancelledError)
+
+
+def test_all_who_ask_hear_of_a_database_that_fails(store: Store) -> None:
+    with store._writing() as connection:
+        connection.exec_driver_sql("drop table recsys_counters")
+
+    async def several() -> list[Any]:
+        return await asyncio.gather(*(store.stamp(user) for user in "ab"), return_exceptions=True)
+
+    assert [type(each) for each in asyncio.run(several())] == [StoreError, StoreError]
+
+
+def test_nobody_waits_for_a_store_that_is_closed(tmp_path: Path) -> None:
+    store = Store.open(f"sqlite:///{tmp_path}/events.db")
+    store.close()
+    with pytest.raises((StoreError, RuntimeError)):
+        asyncio.run(asyncio.wait_for(store.stamp("a"), 20))
