@@ -37,13 +37,14 @@ def ease_factors(train: Histories, width: int) -> Tensor:
 
     W = V sqrt(lambda) of the largest eigenvalues (Eckart, Young 1936); that a linear autoencoder of low rank and EASE are two
     ways to shrink the same spectrum is from Jin, Li, Gao, Liu, Chen, Liu 2021, Towards a Better Understanding of Linear Models
-    for Recommendation, 3. Memory: two matrices I x I. Columns past the catalogue's width are 0.
+    for Recommendation, 3. Memory: two matrices I x I. Columns past the catalogue's width, and past the users', are 0.
     """
     model = EASE(EASEConfig(), train.n_items)
     model.fit(train, validation=None, run=RunContext(device="cpu"))
     weights = model.tensors()["weights"].numpy()
     found = torch.zeros(train.n_items, width)
-    rank = min(width, train.n_items - 1)
+    # Past as many as there are users no eigenvalue is above 0: alike as they are, the search for them would take minutes.
+    rank = min(width, train.n_items - 1, len(train))
     if rank > 0:
         values, vectors = eigsh((weights + weights.T) / 2, rank, which="LA", v0=torch.ones(train.n_items).numpy())
         found[:, :rank] = torch.from_numpy(vectors * values.clip(0) ** 0.5).flip(1)

@@ -45,6 +45,16 @@ def test_factors_are_as_wide_as_asked_for_though_the_catalogue_is_narrower() -> 
     assert als_factors(tastes(), N_ITEMS + 5, 0).shape == (N_ITEMS, N_ITEMS + 5)
 
 
+def test_factors_of_fewer_users_than_their_width_leave_nothing_out() -> None:
+    """No eigenvalue past the number of users is above 0, so what is not looked for is not there."""
+    train = tastes(60).take(slice(0, 4))
+    weights = fitted("ease", train).tensors()["weights"].double().numpy()
+    values, vectors = np.linalg.eigh((weights + weights.T) / 2)
+    found = ease_factors(train, 20)
+    assert (found[:, 4:] == 0).all()
+    np.testing.assert_allclose((found @ found.T).numpy(), vectors @ np.diag(values.clip(0)) @ vectors.T, atol=1e-6)
+
+
 @pytest.mark.parametrize("how", ["als", "ease"])
 @pytest.mark.parametrize("name", AUTOENCODERS)
 def test_a_fit_of_any_autoencoder_may_begin_with_the_vectors_of_another_model(name: str, how: str) -> None:
