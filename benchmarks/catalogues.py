@@ -57,8 +57,9 @@ def a_step(items: int, softmax: str, n_steps: int) -> dict[str, Any]:
     model = MODELS["mult_dae"](MODELS["mult_dae"].Config(latent=WIDTH, softmax=softmax), items)
     parameters = {name: tensor.requires_grad_() for name, tensor in model.initial(generator).items()}
     steps: Steps = WholeSteps(parameters, 0.0)
-    if (some := model._some_items()) is not None:
-        steps = SampledSteps(parameters, some.by_item, Sampling(data, items, BATCH, some.negatives), 0.0)
+    if (negatives := model._negatives()) is not None:
+        sampling = Sampling(data, len(histories), items, BATCH, negatives)
+        steps = SampledSteps(parameters, frozenset(name for name, axis in model.layout().items() if axis == 0), sampling, 0.0)
     times = []
     for bags in data.whole().batches(BATCH):
         begin = time.perf_counter()

@@ -117,7 +117,8 @@ def _fitted(
     )
     fit = model.fit
     if config.cluster.engine == "torchrun":
-        fit = partial(fit_by_ranks, model, workers=config.cluster.workers, restarts=config.cluster.restarts)
+        cluster = config.cluster
+        fit = partial(fit_by_ranks, model, workers=cluster.workers, restarts=cluster.restarts, share=cluster.share)
     begin = time.perf_counter()
     try:
         record = fit(train.histories, validation=validation, run=context)

@@ -242,8 +242,8 @@ def parse_metric(name: str) -> tuple[str, int]:
     return base, int(k)
 
 
-def mean_metric(model: "Recommender", holdout: Holdout, name: str) -> float:
-    """The mean of one metric: what early stopping watches."""
+def mean_metric(model: "Recommender", holdout: Holdout, name: str, ranked: Callable[..., Ranking] = rank_top_k) -> float:
+    """The mean of one metric of what `ranked` finds, called as `rank_top_k` is: what early stopping watches."""
     base, k = parse_metric(name)
-    ranking = rank_top_k(model, holdout.fold_in, k, allow=holdout.allow)
+    ranking = ranked(model, holdout.fold_in, k, allow=holdout.allow)
     return float(METRICS[base](hits(ranking, holdout.held_out), holdout.held_out.lengths, k).mean())

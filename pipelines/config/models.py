@@ -29,10 +29,11 @@ class RunSection(Section):
 
 
 class ClusterSection(Section):
-    """Who trains: this process, or several of this machine by torchrun, each with a part of the users."""
+    """Who trains: this process, or several of this machine by torchrun, each with a part of the users, or of the items."""
 
     engine: Literal["local", "torchrun"] = "local"
     workers: PositiveInt = 2
+    share: Literal["users", "items"] = "users"
     restarts: NonNegativeInt = 3  # times that all are started again where one has died
 
 

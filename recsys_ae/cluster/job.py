@@ -20,7 +20,7 @@ from recsys_ae.scratch import whole_file
 from recsys_ae.training.run import FitRecord, RunContext
 
 ARRAYS = ("indptr", "items", "weights", "times")
-PASSED = ("seed", "device", "precision", "stop_after", "metric")  # of a run, as they are
+PASSED = ("seed", "device", "precision", "stop_after", "metric", "world_size", "shared")  # of a run, as they are
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,13 @@ class Job:
             "initial": load_file(initial) if initial.exists() else None,
         }
 
-    def finish(self, tensors: Mapping[str, Tensor], record: FitRecord) -> None:
-        """What came of it; the record last, so that where there is one all is there."""
-        with whole_file(self.folder / "tensors.safetensors") as partial:
+    def keep(self, tensors: Mapping[str, Tensor], rank: int) -> None:
+        """What a rank holds of what came of it: all of the model, or the rows of its items."""
+        with whole_file(self._tensors_of(rank)) as partial:
             save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, partial)
+
+    def finish(self, record: FitRecord) -> None:
+        """What came of it, once all that is kept is there."""
         with whole_file(self.folder / "record.json") as partial:
             partial.write_text(json.dumps(asdict(record)))
 
@@ -98,7 +101,7 @@ class Job:
             partial.write_text(json.dumps({"kind": type(error).__name__, "what": str(error)}))
 
     def finished(self) -> tuple[dict[str, Tensor], FitRecord] | None:
-        """What `finish` was given, None before. Raises what `fail` was given."""
+        """The whole model and what `finish` was given, None before. Raises what `fail` was given."""
         failure = self.folder / "error.json"
         if failure.exists():
             told = json.loads(failure.read_text())
@@ -106,7 +109,27 @@ class Job:
         path = self.folder / "record.json"
         if not path.exists():
             return None
-        return load_file(self.folder / "tensors.safetensors"), FitRecord(**json.loads(path.read_text()))
+        return self._whole_model(), FitRecord(**json.loads(path.read_text()))
+
+    def _whole_model(self) -> dict[str, Tensor]:
+        """The tensors of one rank, or of all where each holds the rows of the items `rank`, `rank + size`, and so on."""
+        tensors = load_file(self._tensors_of(0))
+        size, shared = self.told["world_size"], self.told["shared"]
+        if size == 1 or shared != "items":
+            return tensors
+        model = self.model()
+        by_item = [name for name, axis in model.layout().items() if axis == 0]
+        for name in by_item:
+            own, tensors[name] = tensors[name], tensors[name].new_empty(model.n_items, *tensors[name].shape[1:])
+            tensors[name][::size] = own
+        for rank in range(1, size):
+            rows = load_file(self._tensors_of(rank))
+            for name in by_item:
+                tensors[name][rank::size] = rows[name]
+        return tensors
+
+    def _tensors_of(self, rank: int) -> Path:
+        return self.folder / f"tensors-{rank}.safetensors"
 
     def _write_histories(self, name: str, histories: Histories) -> None:
         for array in ARRAYS:

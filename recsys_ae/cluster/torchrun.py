@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -22,9 +24,17 @@ SAID = 30  # lines of a failure
 
 
 def fit_by_ranks(
-    model: Recommender, train: Histories, validation: Holdout | None, run: RunContext, workers: int, restarts: int = 3
+    model: Recommender,
+    train: Histories,
+    validation: Holdout | None,
+    run: RunContext,
+    workers: int,
+    restarts: int = 3,
+    share: Literal["users", "items"] = "users",
 ) -> FitRecord:
     """`model.fit` by so many processes; the same up to the order in which floats are summed.
+
+    `share`: what each has a part of. By users all hold the whole model; by items each holds the rows of some.
 
     Of a model without gradient steps there is nothing to share: it is fitted here. A process that dies costs what was trained
     since the last epoch's checkpoint, `restarts` times. Raises ConfigError for more workers than GPUs, ModelError where the
@@ -40,7 +50,8 @@ def fit_by_ranks(
     (name,) = (name for name, kind in MODELS.items() if type(model) is kind)
     with scratch_folder("fit") as folder:
         job = Job(folder)
-        job.write(name, model, train, validation, run, "nccl" if cuda else "gloo")
+        shared = replace(run, world_size=workers, shared=share)
+        job.write(name, model, train, validation, shared, "nccl" if cuda else "gloo")
         said = _launched(folder, workers, restarts, run)
         done = job.finished()
         if done is None:

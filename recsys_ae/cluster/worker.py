@@ -11,7 +11,6 @@ from torch import distributed
 
 from recsys_ae.cluster.job import Job
 from recsys_ae.errors import RecsysError
-from recsys_ae.training.ranks import Ranks
 from recsys_ae.training.run import Progress, RunContext
 
 PROGRESS = "progress "
@@ -26,21 +25,33 @@ def main() -> None:
     if told["backend"] == "nccl":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
-    distributed.init_process_group(told["backend"])
+    _meet(told["backend"])
     try:
-        ranks = Ranks.now()
         model = job.model()
-        run = RunContext(**job.run() | {"device": device, "progress": _tell, "rank": ranks.rank, "world_size": ranks.size})
+        run = RunContext(**job.run() | {"device": device, "progress": _tell, "rank": distributed.get_rank()})
         try:
             record = model.fit(job.train(), validation=job.validation(), run=run)
         except RecsysError as error:  # all ranks come to it alike, and would again
             job.fail(error)
         else:
-            if ranks.rank == 0:
-                job.finish(model.tensors(), record)
+            if run.rank == 0 or run.shared == "items":
+                job.keep(model.tensors(), run.rank)
+            distributed.barrier()
+            if run.rank == 0:
+                job.finish(record)
         distributed.barrier()
     finally:
         distributed.destroy_process_group()
+
+
+def _meet(backend: str) -> None:
+    """Join the others. torchrun's store outlives a restart, and with it what the dead have written of their addresses: a rank
+    that reads those waits for ever (torch 2.13, one restart of three). So each attempt has keys of its own."""
+    place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    attempt = f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}"
+    store = distributed.PrefixStore(attempt, distributed.TCPStore(*place))  # type: ignore[attr-defined]
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
 
 
 def _tell(progress: Progress) -> None:

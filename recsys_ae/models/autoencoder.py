@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, ClassVar, Literal, Self, TypeAlias, cast
 
 import torch
@@ -15,13 +16,14 @@ from recsys_ae.histories import Histories, Holdout
 from recsys_ae.models.base import Latent, LatentRecommender, ModelConfig
 from recsys_ae.models.pretraining import Pretrain, als_factors, begin_with_factors, begin_with_layers, ease_factors
 from recsys_ae.models.search import Choice, Search
+from recsys_ae.shards import rank_by_shards
 from recsys_ae.training import loop
-from recsys_ae.training.batches import Bags
+from recsys_ae.training.batches import Bags, OwnItems
 from recsys_ae.training.checkpoint import digest_of
 from recsys_ae.training.device import resolve_device
 from recsys_ae.training.layers import Scratch, bag_sum, head_loss
 from recsys_ae.training.loss import FIRST_BIAS, Likelihood, Writer, likelihood
-from recsys_ae.training.ranks import Ranks
+from recsys_ae.training.ranks import ALONE, Ranks
 from recsys_ae.training.run import FitRecord, RunContext
 
 Activation: TypeAlias = Literal["identity", "sigmoid", "tanh", "gelu", "relu", "swish"]
@@ -95,10 +97,13 @@ class Autoencoder(LatentRecommender):
     config: AutoencoderConfig
     shared: ClassVar[bool] = True
     """Whether all that an objective draws is drawn by row or entry of a batch, so that several ranks may share one."""
+    divisible: ClassVar[bool] = True
+    """Whether items meet in the first layer and in the loss alone, so that several ranks may have some of them each."""
 
     def __init__(self, config: AutoencoderConfig, n_items: int) -> None:
         super().__init__(config, n_items)
         self._scratch = Scratch()
+        self._ranks = ALONE
 
     @property
     @abstractmethod
@@ -153,12 +158,18 @@ class Autoencoder(LatentRecommender):
         self._tensors = {}  # a fit that fails leaves no model behind
         parameters = self._begun(train, run, generator) if run.initial is None else self._copied(run.initial, device)
 
-        ranks = self._ranks()
+        ranks = self._ranks = self._sharing(run)
+        by_item = frozenset(name for name, axis in self.layout().items() if axis == 0)
+        if ranks.by_items:
+            parameters |= {name: parameters[name][ranks.mine(self.n_items)].clone() for name in by_item & set(parameters)}
         judged_by_all = cast(Holdout, validation)
         mine = judged_by_all if validation is None or ranks.alone else validation.take(ranks.mine(len(validation)))
 
         def validate(parameters: dict[str, Tensor]) -> float:
-            judged = type(self)(self.config, self.n_items).restore(self._finished(parameters))
+            judged = type(self)(self.config, self.n_items)
+            judged._ranks, judged._tensors = ranks, self._finished(parameters)
+            if ranks.by_items:
+                return mean_metric(judged, judged_by_all, run.metric, partial(rank_by_shards, ranks=ranks))
             if ranks.alone:
                 return mean_metric(judged, mine, run.metric)
             own = len(mine) * mean_metric(judged, mine, run.metric) if len(mine) else 0.0
@@ -174,26 +185,35 @@ class Autoencoder(LatentRecommender):
             generator,
             self._run_key(validation, run),
             self.rows,
-            self._some_items(),
+            by_item,
+            self._negatives(),
         )
         self._tensors, self._scratch = self._finished(parameters), Scratch()
         return record
 
-    def _some_items(self) -> loop.SomeItems | None:
-        """What the steps train where that is not the whole catalogue."""
+    def _negatives(self) -> int | None:
+        """How many items each step draws, where it does not train the whole catalogue."""
         wanted = self.config.softmax
         if wanted == "auto":
             wanted = "sampled" if self.n_items >= SAMPLED_FROM and self.config.loss == "multinomial" else "exact"
-        by_item = frozenset(name for name, axis in self.layout().items() if axis == 0)
-        return loop.SomeItems(self.config.negatives, by_item) if wanted == "sampled" else None
+        return self.config.negatives if wanted == "sampled" else None
 
-    def _ranks(self) -> Ranks:
+    def _sharing(self, run: RunContext) -> Ranks:
         """Who trains. Raises ModelError where a model cannot be trained by several."""
-        ranks = Ranks.now()
+        ranks = Ranks.of(run)
         if not ranks.alone and (not self.shared or self.config.pretrain == "layerwise"):
             what = "pretrain = layerwise" if self.shared else f"the model {type(self).__name__}"
             raise ModelError(f'{what} cannot be trained by {ranks.size} ranks; expected one, engine = "local"')
+        if ranks.by_items and not self.divisible:
+            raise ModelError(f'the items of {type(self).__name__} cannot be shared out among ranks; expected share = "users"')
+        if ranks.by_items and ranks.size > self.n_items:
+            raise ModelError(f"{ranks.size} ranks for {self.n_items} items; expected no more ranks than items")
         return ranks
+
+    def _bags(self, histories: Histories) -> Bags:
+        if self._ranks.by_items:
+            return OwnItems(histories, self.device, self._ranks).whole()
+        return super()._bags(histories)
 
     def _begun(self, train: Histories, run: RunContext, generator: Generator) -> dict[str, Tensor]:
         """What a cold fit begins with."""
@@ -245,7 +265,7 @@ class Autoencoder(LatentRecommender):
 
     def _first(self, p: dict[str, Tensor], bags: Bags) -> Tensor:
         """The first layer's output, (B, H_0): a bag of embeddings over stored entries."""
-        return bag_sum(p["encoder.0.weight"], bags) + p["encoder.0.bias"]
+        return bags.gathered(bag_sum(p["encoder.0.weight"], bags)) + p["encoder.0.bias"]
 
     def _encoded(self, p: dict[str, Tensor], bags: Bags) -> Tensor:
         """The last encoder layer's output, (B, code width), of normalised bags."""
@@ -283,7 +303,8 @@ class Autoencoder(LatentRecommender):
     def _loss(self, p: dict[str, Tensor], z: Tensor, bags: Bags, kept: Tensor | None) -> Tensor:
         """The loss of the target that the configuration asks for; `kept` (N,) entries were the input."""
         write = self._criterion(bags, kept if self.config.target == "dropped" else None)
-        return head_loss(self._queried(p, z), p[self.item_rows], p[f"{self.last}.bias"], write, self._scratch)
+        query = bags.spread(self._queried(p, z))
+        return head_loss(query, p[self.item_rows], p[f"{self.last}.bias"], write, self._scratch)
 
     def _corrupted(self, bags: Bags, generator: Generator) -> tuple[Bags, Tensor]:
         """The input of a training step, each row normalised and then thinned by dropout, and which entries it kept (N,)."""

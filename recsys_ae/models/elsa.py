@@ -38,6 +38,7 @@ class ELSA(Autoencoder):
     those of the history alone. Rows are brought back to length 1 before every step, where the paper divides by it in the loss.
     """
 
+    divisible = False
     Config: ClassVar[type[ModelConfig]] = ELSAConfig
     config: ELSAConfig
     linear = True

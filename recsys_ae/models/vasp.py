@@ -46,6 +46,7 @@ class VASP(DenselyConnected):
     needs no subtraction: A A' tells an item of itself only where it is in x, and there the loss does not look.
     """
 
+    divisible = False
     Config: ClassVar[type[ModelConfig]] = VASPConfig
     config: VASPConfig
 

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from recsys_ae.histories import Histories
+from recsys_ae.training.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Part:
     """What of a batch is this rank's: the places of its rows (B,) and entries (N,) in the whole, of `n_rows` and `n_entries`.
 
     Where all rows are other ranks', one of this rank's other rows stands in, so that there is something to compute: `share` 0.
+    `others`: who has the rest of each row, where a rank has the entries of some items alone.
     """
 
     rows: Tensor
@@ -23,6 +25,7 @@ class Part:
     n_rows: int
     n_entries: int
     share: float  # of the batch's rows
+    others: Ranks | None = None
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,28 @@ class Bags:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    @property
+    def others(self) -> Ranks | None:
+        """Who has the rest of each row; None where rows are whole."""
+        return None if self.part is None else self.part.others
+
     def row_sums(self, values: Tensor) -> Tensor:
-        """Sum of `values` (N,) over the entries of each row, (B,)."""
-        return values.new_zeros(len(self)).index_add_(0, self.rows, values)
+        """Sum of `values` (N,) over the entries of each row, wherever they are, (B,)."""
+        return self.total(values.new_zeros(len(self)).index_add_(0, self.rows, values))
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum, in place, of what each rank has found of its own entries and items."""
+        if self.others is not None:
+            self.others.add([values])
+        return values
+
+    def gathered(self, partial: Tensor) -> Tensor:
+        """What the entries of each row make together, (B, H), of what those of each rank make."""
+        return partial if self.others is None else self.others.gathered(partial)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """The same values (B, H), of which each rank makes scores for its own items."""
+        return values if self.others is None else self.others.spread(values)
 
     def norms(self) -> Tensor:
         """Euclidean norm of each row, (B,), never quite 0."""
@@ -131,6 +153,38 @@ class OrderedHistories(SparseRows):
     def __init__(self, histories: Histories, device: torch.device) -> None:
         arrays = (histories.indptr, histories.items, histories.weights)
         super().__init__(*(torch.tensor(array, device=device) for array in arrays))
+
+
+class OwnItems(SparseRows):
+    """Of the matrix of histories the entries of a rank's own items, columns counted among these, and where in their row they
+    stand."""
+
+    def __init__(self, histories: Histories, device: torch.device, ranks: Ranks) -> None:
+        matrix = histories.matrix
+        mine = (matrix.indices % ranks.size == ranks.rank).nonzero()[0]
+        whole = torch.from_numpy(matrix.indptr.astype("int64"))
+        super().__init__(
+            torch.from_numpy(mine.searchsorted(matrix.indptr)).to(device),
+            torch.from_numpy((matrix.indices[mine] // ranks.size).astype("int32")).to(device),
+            torch.from_numpy(matrix.data[mine]).to(device),
+        )
+        places = mine - matrix.indptr[matrix.indptr[1:].searchsorted(mine, "right")]
+        object.__setattr__(self, "places", torch.from_numpy(places).to(device))
+        object.__setattr__(self, "lengths", whole.diff().to(device))  # of whole rows
+        object.__setattr__(self, "ranks", ranks)
+
+    places: Tensor
+    lengths: Tensor
+    ranks: Ranks
+
+    def batch(self, rows: Tensor) -> Bags:
+        bags = super().batch(rows)
+        lengths = self.lengths[rows]
+        begins = lengths.cumsum(0) - lengths
+        own = SparseRows(self.indptr, self.columns, self.places).batch(rows).weights  # places, in the batch's order
+        everyone = torch.arange(len(rows), device=rows.device)
+        part = Part(everyone, begins[bags.rows] + own, len(rows), int(lengths.sum()), 1.0, self.ranks)
+        return replace(bags, part=part)
 
 
 Rows: TypeAlias = type[DeviceHistories] | type[OrderedHistories]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from recsys_ae.errors import CheckpointError
 from recsys_ae.scratch import whole_file
+from recsys_ae.training.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,32 @@ def load_checkpoint(folder: Path, key: str) -> Checkpoint | None:
         return Checkpoint(key, tensors, json.loads(metadata["state"]))
     except (SafetensorError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path}: damaged ({error}); delete it to train from the start") from None
+
+
+class Checkpoints:
+    """Those of a run, in its folder. By users the first rank writes one for all. By items each rank has its own, and since one
+    may be killed when others have written an epoch, the last two: all go on from the latest that all have."""
+
+    def __init__(self, folder: Path, key: str, ranks: Ranks) -> None:
+        self._folder, self._key, self._ranks = folder, key, ranks
+        if ranks.by_items:
+            self._folder, self._key = folder / f"rank-{ranks.rank}", f"{key} rank {ranks.rank} of {ranks.size}"
+
+    def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """After an epoch, which `state` names."""
+        save_checkpoint(self._place(state["epoch"]), Checkpoint(self._key, tensors, state))
+
+    def latest(self) -> Checkpoint | None:
+        """What all go on from; None where they begin anew. Raises CheckpointError where a file is damaged."""
+        if not self._ranks.by_items:
+            return load_checkpoint(self._folder, self._key)
+        found = [load_checkpoint(self._place(epoch), self._key) for epoch in (0, 1)]
+        own = torch.tensor([checkpoint.state["epoch"] if checkpoint else 0 for checkpoint in found])
+        common = set.intersection(*(set(epochs.tolist()) for epochs in self._ranks.of_all(own)))
+        return next((each for each in found if each is not None and each.state["epoch"] == max(common, default=0)), None)
+
+    def _place(self, epoch: int) -> Path:
+        return self._folder / str(epoch % 2) if self._ranks.by_items else self._folder
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:

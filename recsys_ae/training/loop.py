@@ -15,10 +15,10 @@ from torch import Generator, Tensor
 
 from recsys_ae.errors import ModelError
 from recsys_ae.histories import Histories
-from recsys_ae.training.batches import Bags, DeviceHistories, Part, Rows, SparseRows
-from recsys_ae.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from recsys_ae.training.batches import Bags, DeviceHistories, OwnItems, Part, Rows, SparseRows
+from recsys_ae.training.checkpoint import Checkpoint, Checkpoints
 from recsys_ae.training.device import resolve_precision
-from recsys_ae.training.ranks import Ranks
+from recsys_ae.training.ranks import ALONE, Ranks
 from recsys_ae.training.run import FitRecord, Progress, RunContext
 from recsys_ae.training.sampling import Sampling
 from recsys_ae.training.steps import SampledSteps, Steps, WholeSteps
@@ -56,14 +56,6 @@ What an objective detaches has no gradient in its walk: the optimiser leaves it 
 """
 
 
-@dataclass(frozen=True)
-class SomeItems:
-    """Steps that train the items of a batch and so many drawn ones; `by_item` are the tensors whose first axis is items."""
-
-    negatives: int
-    by_item: frozenset[str]
-
-
 def automatic_batch_size(n_users: int) -> int:
     """As many users as leave at least 50 steps an epoch, at most 500: serves six hundred users as well as a million."""
     return max(1, min(LARGEST_BATCH, n_users // STEPS_PER_EPOCH))
@@ -99,7 +91,8 @@ def train(
     generator: Generator,
     key: str,
     rows: Rows = DeviceHistories,
-    some_items: SomeItems | None = None,
+    by_item: frozenset[str] = frozenset(),
+    negatives: int | None = None,
 ) -> FitRecord:
     """Train `parameters` in place; they end as the best epoch's where there is validation, else as the last one's.
 
@@ -111,14 +104,20 @@ def train(
         generator: on the same device; shuffles rows and feeds the objective.
         key: names model and configuration; a checkpoint is resumed from only by the same key, data and seed.
         rows: as what the batches are given: folded rows, or the events in order.
-        some_items: of a catalogue so large that a step cannot train all of it.
+        by_item: the tensors whose first axis is items.
+        negatives: draws of a step beside its batch's items, of a catalogue so large that a step cannot train all of it.
     """
     state = _State()
     device = generator.device
-    ranks = Ranks.now()
-    data = rows(histories if ranks.alone else histories.take(ranks.mine(len(histories))), device)
+    ranks = Ranks.of(run)
+    by_users = ALONE if ranks.by_items else ranks  # who has the other users
+    data: SparseRows
+    if ranks.by_items:
+        data = OwnItems(histories, device, ranks)
+    else:
+        data = rows(histories if ranks.alone else histories.take(ranks.mine(len(histories))), device)
     users = torch.from_numpy(histories.lengths.nonzero()[0]).to(device)
-    lengths = None if ranks.alone else _stored_lengths(data, len(histories), ranks)
+    lengths = None if by_users.alone else _stored_lengths(data, len(histories), ranks)
     batch_size = automatic_batch_size(len(users)) if settings.batch_size == "auto" else settings.batch_size
     n_passes = len(passes(parameters))
     total_steps = max(1, settings.epochs * n_passes * math.ceil(len(users) / batch_size))
@@ -126,18 +125,23 @@ def train(
     least_steps = LEAST_STEPS if cold else 0
     last_epoch = settings.epochs if run.stop_after is None else min(settings.epochs, run.stop_after)
 
-    ranks.agree(parameters.values())
+    in_common = [tensor for name, tensor in parameters.items() if not (ranks.by_items and name in by_item)]
+    ranks.agree(in_common)
     for tensor in parameters.values():
         tensor.requires_grad_(True)
     steps: Steps
-    if some_items is None:
-        steps = WholeSteps(parameters, settings.weight_decay, ranks)
+    if negatives is None:
+        steps = WholeSteps(parameters, settings.weight_decay, by_users)
     else:
-        sampling = Sampling(data, histories.n_items, batch_size, some_items.negatives, ranks)
-        steps = SampledSteps(parameters, some_items.by_item, sampling, settings.weight_decay, ranks)
+        n_items = histories.n_items
+        if ranks.by_items:  # each draws of its own
+            n_items, negatives = len(range(n_items)[ranks.mine(n_items)]), math.ceil(negatives / ranks.size)
+        sampling = Sampling(data, len(users), n_items, batch_size, negatives, by_users)
+        steps = SampledSteps(parameters, by_item, sampling, settings.weight_decay, by_users)
     best = {name: t.detach().clone() for name, t in parameters.items()} if validate else {}
     run_key = f"{key} {digest_of_histories(histories)} {run.seed} {run.precision} {run.metric} {run.stop_after} {device.type}"
-    if run.checkpoint_folder and (checkpoint := load_checkpoint(run.checkpoint_folder, run_key)):
+    checkpoints = Checkpoints(run.checkpoint_folder, run_key, ranks) if run.checkpoint_folder else None
+    if checkpoints is not None and (checkpoint := checkpoints.latest()):
         _resume(checkpoint, parameters, best, steps, generator, state)
     with state.timed("probing"):  # a resumed run stays with the precision that it found before
         dtype = torch.bfloat16 if state.precision == "bfloat16" else torch.float32
@@ -150,14 +154,14 @@ def train(
         while state.epoch < last_epoch and not (validate and _exhausted(state, settings.patience, least_steps)):
             with state.timed("training"):
                 loss_sum = torch.zeros((), device=device)
-                batches = _Batches(data, users, batch_size, ranks, lengths)
+                batches = _Batches(data, users, batch_size, by_users, lengths)
                 for objective, bags in batches.of_epoch(passes(parameters), steps, generator):
                     share = state.step / total_steps
                     rate = settings.learning_rate * _learning_rate_factor(settings.schedule, share)
                     loss = partial(_loss, objective, share if cold else 1.0, generator, dtype)
                     loss_sum += steps.step(parameters, bags, loss, rate, generator) * len(bags)
                     state.step += 1
-                ranks.add([loss_sum])
+                by_users.add([loss_sum])
                 state.losses.append(float(loss_sum) / max(n_passes * len(users), 1))
                 if not math.isfinite(state.losses[-1]):
                     raise ModelError(
@@ -165,6 +169,8 @@ def train(
                         f"{settings.learning_rate}; expected a finite loss, so try a lower rate"
                     )
             state.epoch += 1
+            if ranks.by_items:
+                ranks.agree(in_common)  # which all have trained alike, up to how each of them rounds
             if validate:
                 with state.timed("validation"):
                     state.validation.append(validate(parameters))
@@ -172,10 +178,9 @@ def train(
                     state.best, state.best_epoch = state.validation[-1], state.epoch
                     for name, tensor in parameters.items():
                         best[name].copy_(tensor.detach())
-            if run.checkpoint_folder and ranks.rank == 0:
+            if checkpoints is not None and (ranks.rank == 0 or ranks.by_items):
                 with state.timed("checkpoints"):
-                    tensors = _checkpoint_tensors(parameters, best, steps, generator)
-                    save_checkpoint(run.checkpoint_folder, Checkpoint(run_key, tensors, _as_json(state)))
+                    checkpoints.save(_checkpoint_tensors(parameters, best, steps, generator), _as_json(state))
             if run.progress and ranks.rank == 0:
                 latest = state.validation[-1] if state.validation else None
                 run.progress(Progress(state.epoch, last_epoch, state.losses[-1], latest))
@@ -192,7 +197,7 @@ def train(
         batch_size=batch_size,
         device=str(device),
         precision=state.precision,
-        softmax="exact" if some_items is None else "sampled",
+        softmax="exact" if negatives is None else "sampled",
         seconds=dict(state.seconds),
     )
 
@@ -217,11 +222,11 @@ class _Batches:
                     yield objective, bags
 
     def _gathered(self, rows: Tensor) -> Iterator[Bags]:
-        if self.lengths is None:
+        if self.lengths is None and not isinstance(self.data, OwnItems):
             yield from self.data.batch(rows).batches(self.size)
             return
         for batch in torch.split(rows, self.size):
-            yield self._mine(batch)
+            yield self.data.batch(batch) if self.lengths is None else self._mine(batch)
 
     def _mine(self, batch: Tensor) -> Bags:
         """This rank's part of a batch of users."""

@@ -64,14 +64,22 @@ class Multinomial:
         rows, columns = self._targets.rows, self._targets.columns
         self._prepare(logits, rows, columns, self._excluded, slice(None))
         self._met = logits[rows, columns].to(self._weights.dtype)
+        whole = self._targets.others is None
         for block, part in _blocks(logits):
             largest = part.amax(1, keepdim=True)
             sums = part.sub_(largest).exp_().sum(1, keepdim=True)
             self._largest[block], self._sums[block] = largest, sums
-            part.mul_(self._totals[block, None] / (sums * len(self._targets)))
+            if whole:
+                part.mul_(self._totals[block, None] / (sums * len(self._targets)))
+        if not whole:  # once the others' sums are known
+            largest = self._largest.clone()
+            self._agree()
+            share = self._totals[:, None] * (largest - self._largest).exp() / (self._sums * len(self._targets))
+            for block, part in _blocks(logits):
+                part.mul_(share[block])
         # An item stands once in a row, so a plain write per entry is enough, and deterministic.
         logits[rows, columns] -= (self._weights / len(self._targets)).to(logits.dtype)
-        return self.loss()
+        return self._found()
 
     def look(self, logits: Tensor, items: slice) -> None:
         """Take in the logits (B, J) of a block of items, which are overwritten."""
@@ -86,6 +94,18 @@ class Multinomial:
 
     def loss(self) -> Tensor:
         """Of all that was looked at, a scalar."""
+        self._agree()
+        return self._found()
+
+    def _agree(self) -> None:
+        """Take in what the ranks that have the other items have found: a softmax over all of them."""
+        if (others := self._targets.others) is not None:
+            own = self._largest.clone()
+            others.largest(self._largest)
+            self._sums *= (own - self._largest).exp()
+            others.add([self._sums])
+
+    def _found(self) -> Tensor:
         normaliser = (self._sums.log() + self._largest).squeeze(1)  # (B,)
         return (self._totals * normaliser - self._targets.row_sums(self._weights * self._met)).sum() / len(self._targets)
 
@@ -219,7 +239,7 @@ def _pointwise(
         if excluded is not None:
             losses, gradients = losses * ~excluded, gradients * ~excluded
         logits[targets.rows, targets.columns] = (share * gradients).to(logits.dtype)
-        return share * (total + (losses - unmet_loss(met)).sum())
+        return targets.total(share * (total + (losses - unmet_loss(met)).sum()))
 
     return write
 

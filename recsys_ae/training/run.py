@@ -29,7 +29,8 @@ class RunContext:
     epochs, with the schedules of the full run: how a refit repeats what early stopping found. found: the record of the fit that
     a refit repeats, for what else was chosen there. checkpoint_folder: written after every epoch, resumed from if it holds the
     same run. initial: tensors of an earlier fit to start from, over the items of today (`warm_start`); annealing is over then,
-    moments and learning rate begin anew. metric: what is chosen by on the validation users.
+    moments and learning rate begin anew. metric: what is chosen by on the validation users. rank, world_size, shared: which of
+    several processes this is, and what of the data and the model is shared out among them (`training.ranks`).
     """
 
     seed: int = 0
@@ -43,6 +44,7 @@ class RunContext:
     metric: str = "ndcg@100"
     rank: int = 0
     world_size: int = 1
+    shared: Literal["users", "items"] = "users"
 
 
 @dataclass(frozen=True)

@@ -33,11 +33,13 @@ class Sampling:
     with the probability of being in the sample in the place of that of one draw.
     """
 
-    def __init__(self, data: SparseRows, n_items: int, batch_size: int, negatives: int, ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self, data: SparseRows, n_users: int, n_items: int, batch_size: int, negatives: int, ranks: Ranks = ALONE
+    ) -> None:
         self._ranks = ranks
         counts = torch.bincount(data.columns, minlength=n_items).double()  # (I,)
-        users = (data.indptr.diff() > 0).sum()
-        self._ranks.add([counts, users])
+        users = torch.tensor(n_users, device=counts.device)
+        self._ranks.add([counts])
         odds = (counts + 1) ** POWER  # an item that nobody has is still one that could be recommended
         self._sums = odds.cumsum(0)
         self._negatives = negatives

@@ -5,7 +5,7 @@ import signal
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -16,7 +16,8 @@ from recsys_ae.cluster import fit_by_ranks
 from recsys_ae.cluster.job import Job
 from recsys_ae.errors import CheckpointError, ModelError
 from recsys_ae.models import Recommender
-from recsys_ae.training.batches import DeviceHistories, Part
+from recsys_ae.training.batches import DeviceHistories, OwnItems, Part
+from recsys_ae.training.ranks import Ranks
 from recsys_ae.training.run import FitRecord, Progress
 from tests.worlds import cpu, holdout, small_config, tastes
 
@@ -35,6 +36,24 @@ def test_what_ranks_draw_is_what_one_draws() -> None:
         assert torch.equal(mine.normalised().noise(3, Generator().manual_seed(1)), noise[rows])
 
 
+def test_what_a_rank_has_of_its_items_is_its_part_of_a_batch() -> None:
+    """Entry by entry, where each stands in the whole batch; users without any of the rank's items included."""
+    train, batch = tastes(), torch.tensor([4, 1, 9, 2, 7])
+    whole = DeviceHistories(train, torch.device("cpu")).batch(batch)
+    places = []
+    for rank in range(5):
+        ranks = Ranks(rank, 5, "items")
+        bags = OwnItems(train, torch.device("cpu"), ranks).batch(batch)
+        assert bags.part is not None and (bags.part.n_rows, bags.part.n_entries) == (5, len(whole.columns))
+        assert torch.equal(bags.columns * 5 + rank, whole.columns[bags.part.entries])
+        assert torch.equal(bags.rows, whole.rows[bags.part.entries])
+        assert torch.equal(
+            bags.kept(0.5, Generator().manual_seed(0)), whole.kept(0.5, Generator().manual_seed(0))[bags.part.entries]
+        )
+        places.append(bags.part.entries)
+    assert torch.equal(torch.cat(places).sort().values, torch.arange(len(whole.columns)))
+
+
 def test_a_job_is_read_as_it_was_written(tmp_path: Path) -> None:
     model = MODELS["mult_vae"](small_config("mult_vae"), 42)
     job, initial = Job(tmp_path), model.initial(Generator().manual_seed(0))
@@ -50,7 +69,8 @@ def test_a_job_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert all(torch.equal(told["initial"][name], tensor) for name, tensor in initial.items())
     assert (told["seed"], told["stop_after"], told["metric"], told["checkpoint_folder"]) == (3, 2, "recall@10", tmp_path / "c")
     assert job.finished() is None
-    job.finish(initial, FitRecord(epochs=2, losses=[2.0, 1.0]))
+    job.keep(initial, 0)
+    job.finish(FitRecord(epochs=2, losses=[2.0, 1.0]))
     tensors, record = job.finished() or pytest.fail("nothing came of it")
     assert record.losses == [2.0, 1.0] and tensors.keys() == initial.keys()
     job.fail(CheckpointError("it is damaged"))
@@ -70,15 +90,24 @@ def made(name: str, **settings: Any) -> Recommender:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "settings"),
-    [("mult_vae", {}), ("mult_dae", {"softmax": "sampled", "negatives": 12}), ("rec_vae", {})],
+    ("share", "name", "settings"),
+    [
+        ("users", "mult_vae", {}),
+        ("users", "mult_dae", {"softmax": "sampled", "negatives": 12}),
+        ("users", "rec_vae", {}),
+        ("items", "mult_vae", {}),
+        ("items", "mult_dae", {"hidden": (8,), "tied": False, "target": "all"}),
+        ("items", "autorec", {}),
+        ("items", "rec_vae", {}),
+        ("items", "h_vamp", {}),
+    ],
 )
-def test_a_fit_by_ranks_is_the_fit_by_one(name: str, settings: dict[str, Any]) -> None:
+def test_a_fit_by_ranks_is_the_fit_by_one(share: Literal["users", "items"], name: str, settings: dict[str, Any]) -> None:
     """Also where a batch of ten has no user of some of the three ranks, and the last batch of an epoch one user alone."""
     train, validation, told = tastes(91), holdout(31), list[Progress]()
     alone, together = made(name, **settings), made(name, **settings)
     expected = alone.fit(train, validation=validation, run=cpu(metric="ndcg@10"))
-    record = fit_by_ranks(together, train, validation, cpu(metric="ndcg@10", progress=told.append), workers=3)
+    record = fit_by_ranks(together, train, validation, cpu(metric="ndcg@10", progress=told.append), 3, share=share)
     assert record.losses == pytest.approx(expected.losses, rel=1e-4)
     assert record.validation == pytest.approx(expected.validation, rel=1e-3)
     assert [progress.epoch for progress in told] == [1, 2, 3, 4]
@@ -87,7 +116,22 @@ def test_a_fit_by_ranks_is_the_fit_by_one(name: str, settings: dict[str, Any]) -
 
 
 @pytest.mark.slow
-def test_a_rank_that_is_killed_costs_no_more_than_an_epoch(tmp_path: Path) -> None:
+def test_ranks_that_draw_of_their_own_items_learn_what_one_learns() -> None:
+    """Other draws, so another fit: planted tastes are found all the same."""
+    model = MODELS["mult_dae"](small_config("mult_dae", softmax="sampled", negatives=12, epochs=30), 42)
+    record = fit_by_ranks(model, tastes(300), holdout(31), cpu(metric="ndcg@10"), 2, share="items")
+    assert record.softmax == "sampled" and record.losses[-1] < record.losses[0]
+    assert max(record.validation) > 0.8 * max(_alone(300))
+
+
+def _alone(users: int) -> list[float]:
+    model = MODELS["mult_dae"](small_config("mult_dae", epochs=30), 42)
+    return model.fit(tastes(users), validation=holdout(31), run=cpu(metric="ndcg@10")).validation
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", ["users", "items"])
+def test_a_rank_that_is_killed_costs_no_more_than_an_epoch(share: Literal["users", "items"], tmp_path: Path) -> None:
     train, expected = tastes(90), made("mult_dae")
     expected.fit(train, validation=None, run=cpu())
     killed = list[int]()
@@ -100,7 +144,7 @@ def test_a_rank_that_is_killed_costs_no_more_than_an_epoch(tmp_path: Path) -> No
             os.kill(ranks[-1], signal.SIGKILL)
 
     model = made("mult_dae")
-    record = fit_by_ranks(model, train, None, cpu(checkpoint_folder=tmp_path, progress=kill), workers=2)
+    record = fit_by_ranks(model, train, None, cpu(checkpoint_folder=tmp_path, progress=kill), 2, share=share)
     assert killed and record.epochs == 4
     for name, tensor in model.tensors().items():
         torch.testing.assert_close(tensor, expected.tensors()[name], rtol=1e-3, atol=1e-5)
@@ -121,3 +165,14 @@ def test_a_fit_that_fails_says_why() -> None:
     model = made("conv_vae")
     with pytest.raises(ModelError, match=r"ConvVAE cannot be trained by 2 ranks; expected one"):
         fit_by_ranks(model, tastes(), None, cpu(), workers=2)
+
+
+@pytest.mark.parametrize("name", ["elsa", "vasp"])
+def test_items_of_a_model_that_they_meet_in_elsewhere_are_not_shared_out(name: str) -> None:
+    with pytest.raises(ModelError, match=r'cannot be shared out among ranks; expected share = "users"'):
+        made(name).fit(tastes(), validation=None, run=cpu(world_size=2, shared="items"))
+
+
+def test_more_ranks_than_items_are_refused() -> None:
+    with pytest.raises(ModelError, match="43 ranks for 42 items; expected no more ranks than items"):
+        made("mult_dae").fit(tastes(), validation=None, run=cpu(world_size=43, shared="items"))

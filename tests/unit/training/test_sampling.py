@@ -26,7 +26,7 @@ def popular(n_users: int = 400, n_items: int = 300) -> Histories:
 def test_the_sum_over_the_catalogue_is_estimated_without_bias() -> None:
     histories = popular()
     data = DeviceHistories(histories, CPU)
-    sampling, generator = Sampling(data, 300, 50, 40), Generator().manual_seed(0)
+    sampling, generator = Sampling(data, len(data), 300, 50, 40), Generator().manual_seed(0)
     scores = torch.randn(300, generator=generator)  # of user 7, whatever the batch
     whole = float(scores.exp().sum())
     estimates = []
@@ -44,7 +44,7 @@ def test_the_sum_over_the_catalogue_is_estimated_without_bias() -> None:
 
 def test_the_loss_of_a_sample_is_that_of_the_corrected_logits() -> None:
     data = DeviceHistories(popular(), CPU)
-    items, bags = Sampling(data, 300, 20, 30).draw(data.batch(torch.arange(20)), Generator().manual_seed(1))
+    items, bags = Sampling(data, len(data), 300, 20, 30).draw(data.batch(torch.arange(20)), Generator().manual_seed(1))
     logits = torch.randn(20, len(items), generator=Generator().manual_seed(2))
     expected = 0.0
     for user in range(20):
@@ -57,7 +57,7 @@ def test_the_loss_of_a_sample_is_that_of_the_corrected_logits() -> None:
 
 def test_a_sample_by_blocks_of_items_has_the_loss_and_gradient_of_the_whole() -> None:
     data = DeviceHistories(popular(), CPU)
-    items, bags = Sampling(data, 300, 20, 30).draw(data.batch(torch.arange(20)), Generator().manual_seed(1))
+    items, bags = Sampling(data, len(data), 300, 20, 30).draw(data.batch(torch.arange(20)), Generator().manual_seed(1))
     whole = torch.randn(20, len(items), generator=Generator().manual_seed(2))
     parted, blocks = whole.clone(), [slice(start, min(start + 31, len(items))) for start in range(0, len(items), 31)]
     excluded = torch.rand(len(bags.columns), generator=Generator().manual_seed(3)) < 0.3
@@ -73,7 +73,7 @@ def test_a_sample_by_blocks_of_items_has_the_loss_and_gradient_of_the_whole() ->
 def test_a_batch_over_the_items_of_its_step_is_the_same_batch() -> None:
     data = DeviceHistories(popular(), CPU)
     bags = data.batch(torch.tensor([3, 0, 8]))
-    items, drawn = Sampling(data, 300, 3, 5).draw(bags, Generator().manual_seed(0))
+    items, drawn = Sampling(data, len(data), 300, 3, 5).draw(bags, Generator().manual_seed(0))
     assert torch.equal(items[drawn.columns.long()].int(), bags.columns)
     assert torch.equal(items, items.unique())
     assert isinstance(drawn.normalised(), SampledBags)
@@ -94,7 +94,10 @@ def begun() -> dict[str, Tensor]:
 
 def test_rows_are_moved_as_by_sparse_adam_and_others_not_at_all() -> None:
     data = DeviceHistories(popular(), CPU)
-    sampling, generator = Sampling(data, 300, 10, 0), Generator().manual_seed(0)  # which draws no row but the batch's
+    sampling, generator = (
+        Sampling(data, len(data), 300, 10, 0),
+        Generator().manual_seed(0),
+    )  # which draws no row but the batch's
     mine, theirs = begun(), begun()
     steps = SampledSteps(mine, frozenset(("rows", "bias")), sampling, 0.0)
     reference = torch.optim.SparseAdam([theirs["rows"], theirs["bias"]], lr=0.01)
@@ -125,7 +128,7 @@ def test_rows_are_moved_as_by_sparse_adam_and_others_not_at_all() -> None:
 def test_decay_shrinks_the_rows_of_a_step_alone() -> None:
     data = DeviceHistories(popular(), CPU)
     parameters = {"rows": torch.ones(300, 4), "shared": torch.ones(4, requires_grad=True)}
-    steps = SampledSteps(parameters, frozenset(("rows",)), Sampling(data, 300, 10, 1), 0.5)
+    steps = SampledSteps(parameters, frozenset(("rows",)), Sampling(data, len(data), 300, 10, 1), 0.5)
     bags = data.batch(torch.arange(10))
     steps.step(parameters, bags, lambda p, _: 0 * (p["rows"].sum() + p["shared"].sum()), 0.1, Generator())
     changed = (parameters["rows"] != 1).any(1)
@@ -180,4 +183,4 @@ def test_a_large_catalogue_is_sampled_unless_told_otherwise(monkeypatch: pytest.
     for name, softmax in (("mult_dae", "sampled"), ("rec_vae", "exact"), ("cdae", "exact")):
         model = MODELS[name](small_config(name), 42)
         assert model.fit(tastes(), validation=None, run=cpu()).softmax == softmax
-    assert MODELS["mult_dae"](small_config("mult_dae", softmax="exact"), 42)._some_items() is None
+    assert MODELS["mult_dae"](small_config("mult_dae", softmax="exact"), 42)._negatives() is None
