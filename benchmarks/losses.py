@@ -29,7 +29,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
             [
                 *(f"`{part}`" for part in name.split()),
                 *means,
-                " to ".join(map(str, {epochs[0], epochs[-1]})),
+                " to ".join(map(str, dict.fromkeys((epochs[0], epochs[-1])))),
                 f"{seconds:.1f} s",
             ]
         )
