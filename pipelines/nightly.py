@@ -21,7 +21,7 @@ from pipelines.paths import digests, local_paths
 from pipelines.score import delivered, rehearse, score
 from pipelines.telling import tell
 from pipelines.telling.record import NightRecord
-from pipelines.train import Report, artifact_of, fit, refit
+from pipelines.train import Report, artifact_of, fit, index_of, refit
 from pipelines.versions import in_test
 from pipelines.warm import origin
 from recsys_ae.artifact import Artifact
@@ -366,7 +366,8 @@ def publish(
             facts = {"gate": verdict.as_json(), "failed_checks": list(failed), "forced": forced, "replaced": registry.current()}
             artifact.manifest.update(made_of=ours, **facts)
             artifact, stored = with_cold_items(config, artifact, StoredUsers(split.refit.users, split.refit.histories))
-            version = registry.publish(artifact, best.section.key, stored, best.validation, twin)
+            index = index_of(config, artifact, stored)
+            version = registry.publish(artifact, best.section.key, stored, best.validation, twin, index)
         registry.promote(version)
         return {"version": version}
 

@@ -20,6 +20,7 @@ from recsys_ae.dataset import Dataset
 from recsys_ae.errors import CheckpointError
 from recsys_ae.evaluation import evaluate
 from recsys_ae.histories import Holdout
+from recsys_ae.index import Index
 from recsys_ae.models import MODELS, Recommender
 from recsys_ae.registry import Registry, StoredUsers
 from recsys_ae.split import Split, Window
@@ -140,7 +141,14 @@ def write_version(config: RunConfig, fitted: Fitted, model: Recommender, metrics
     """Write the refitted model as a registry version; returns its name."""
     artifact = artifact_of(config, fitted, model, metrics, data)
     artifact, stored = with_cold_items(config, artifact, StoredUsers(data.users, data.histories))
-    return Registry(config.registry.path).publish(artifact, fitted.section.key, stored, metrics)
+    index = index_of(config, artifact, stored)
+    return Registry(config.registry.path).publish(artifact, fitted.section.key, stored, metrics, index=index)
+
+
+def index_of(config: RunConfig, artifact: Artifact, stored: StoredUsers) -> Index | None:
+    """The approximate index of a catalogue that is large enough. Raises ConfigError where faiss is missing."""
+    least = config.publish.index_from_items
+    return Index.of(artifact.model, stored.histories) if least is not None and len(artifact.items) >= least else None
 
 
 def artifact_of(config: RunConfig, fitted: Fitted, model: Recommender, metrics: dict[str, Any], data: Dataset) -> Artifact:

@@ -1,7 +1,12 @@
-"""Artifact: a fitted model with all that is needed to serve it. manifest.json, model.safetensors, items.json; no pickle."""
+"""Artifact: a fitted model with all that is needed to serve it. manifest.json, model.safetensors, items.json; no pickle.
+
+A large model is several files, each with the tensors' rows of some items; the first, model.safetensors, has what is of none.
+"""
 
 import json
+import math
 import platform
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,8 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from recsys_ae import __version__
 from recsys_ae.errors import ArtifactError, RecsysError
@@ -23,6 +29,7 @@ from recsys_ae.sealed import check_digest, file_digest, read_sealed, write_seale
 
 FORMAT = 1
 MANIFEST, TENSORS, ITEMS = "manifest.json", "model.safetensors", "items.json"
+SHARD_BYTES = 4 * 2**30  # of one file of tensors, about
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +57,15 @@ class Artifact:
             if axis is not None and tensors[name].shape[axis] != len(self.items):
                 raise ArtifactError(f"tensor {name} has {tensors[name].shape[axis]} items; expected {len(self.items)}")
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
         """Write into a new folder; the manifest comes last, so that a folder with one is whole."""
         folder.mkdir(parents=True)
-        tensors = {name: t.detach().cpu().contiguous() for name, t in self.model.tensors().items()}
-        with writing(folder / TENSORS):
-            save_file(tensors, folder / TENSORS)
+        files = []
+        for number, shard in enumerate(self._shards(shard_bytes), 1):
+            files.append(TENSORS if number == 1 else f"model-{number}.safetensors")
+            with writing(folder / files[-1]):
+                save_file(shard, folder / files[-1])
+        files.append(ITEMS)
         items = {
             "kind": self.items.kind,
             "id": self.items.ids,
@@ -73,11 +83,24 @@ class Artifact:
             "n_items": len(self.items),
             "config": self.model.config.model_dump(mode="json"),
             "preprocessing": self.preprocessing.model_dump(mode="json"),
-            "files": {name: file_digest(folder / name) for name in (TENSORS, ITEMS)},
+            "files": {name: file_digest(folder / name) for name in files},
         }
         write_sealed(folder / MANIFEST, manifest)
-        for name in (TENSORS, ITEMS):
+        for name in files:
             sync(folder / name)
+
+    def _shards(self, most_bytes: int) -> Iterator[dict[str, Tensor]]:
+        """The tensors by blocks of items, as many as bring each to about `most_bytes`."""
+        tensors, layout, n_items = self.model.tensors(), self.model.layout(), len(self.items)
+        whole = sum(t.nbytes for t in tensors.values())
+        rows = max(1, math.ceil(n_items / max(1, math.ceil(whole / most_bytes))))
+        for start in range(0, max(n_items, 1), rows):
+            parts = {
+                name: t if layout[name] is None else t.narrow(layout[name], start, min(rows, n_items - start))  # type: ignore[arg-type]
+                for name, t in tensors.items()
+                if start == 0 or layout[name] is not None
+            }
+            yield {name: part.detach().cpu().contiguous() for name, part in parts.items()}
 
     @classmethod
     def load(cls, folder: Path, device: str | torch.device = "cpu") -> "Artifact":
@@ -88,7 +111,8 @@ class Artifact:
         manifest = read_sealed(folder / MANIFEST)
         if manifest.get("format") != FORMAT:
             raise ArtifactError(f"{folder / MANIFEST}: format {manifest.get('format')!r}; this version reads {FORMAT}")
-        for name in (TENSORS, ITEMS):
+        shards = [name for name in manifest["files"] if name.endswith(".safetensors")]
+        for name in dict.fromkeys((TENSORS, *shards, ITEMS)):
             check_digest(folder / name, manifest["files"].get(name))
         if manifest["name"] not in MODELS:
             raise ArtifactError(f"{folder / MANIFEST}: model {manifest['name']!r} is unknown; known: {', '.join(MODELS)}")
@@ -103,13 +127,28 @@ class Artifact:
             )
             kind = MODELS[manifest["name"]]
             model = kind(kind.Config(**manifest["config"]), len(ids))
-            model.restore(load_file(folder / TENSORS, device=str(device)))
+            model.restore(_joined([folder / name for name in shards], model.layout(), str(device)))
             preprocessing = Preprocessing(**manifest["preprocessing"])
         except (SafetensorError, ValidationError, ValueError, KeyError) as error:
             raise ArtifactError(f"{folder}: cannot be read back ({error})") from None
         except RecsysError as error:
             raise ArtifactError(f"{folder}: {error}") from None
         return cls(manifest["name"], model, ids, metadata, preprocessing, manifest)
+
+
+def _joined(shards: list[Path], layout: Mapping[str, int | None], device: str) -> dict[str, Tensor]:
+    """The tensors whose items are spread over several files, in order."""
+    tensors = load_file(shards[0], device=device)
+    if len(shards) == 1:
+        return tensors
+    for name, axis in layout.items():
+        if axis is not None:  # one at a time, so that no more than one is there twice
+            parts = [tensors[name]]
+            for path in shards[1:]:
+                with safe_open(path, framework="pt", device=device) as file:
+                    parts.append(file.get_tensor(name))
+            tensors[name] = torch.cat(parts, axis)
+    return tensors
 
 
 def environment() -> dict[str, Any]:

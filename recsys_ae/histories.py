@@ -151,6 +151,10 @@ class Histories:
         entries = np.repeat(self.indptr[:-1][rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
         return self._at(entries, indptr, self.n_items)
 
+    def evenly(self, most: int) -> "Histories":
+        """At most so many rows, evenly spaced."""
+        return self.take(np.linspace(0, len(self) - 1, min(len(self), most)).astype(np.int64))
+
     def select(self, keep: NDArray[np.bool_]) -> "Histories":
         """All rows, but only the stored interactions where `keep` (N,) is true."""
         entries = np.flatnonzero(keep)

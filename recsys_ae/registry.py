@@ -8,6 +8,7 @@ registry/
     manifest.json model.safetensors items.json    the artefact
     twin/                                         the same model without the held-out users: what the next gate asks
     histories.safetensors                         users' histories, what the API starts from
+    index.faiss                                   an approximate index of a large catalogue, where the job made one
     version.json                                  version, model, created, metrics, digests; written last
 """
 
@@ -27,17 +28,18 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from recsys_ae.artifact import MANIFEST, Artifact
+from recsys_ae.artifact import MANIFEST, TENSORS, Artifact
 from recsys_ae.errors import ArtifactError, ConfigError, DataError, RegistryError
 from recsys_ae.histories import Histories
 from recsys_ae.ids import IdMap
+from recsys_ae.index import Index
 from recsys_ae.scratch import alone, sync, writing
 from recsys_ae.sealed import check_digest, file_digest, read_sealed, write_sealed
 from recsys_ae.traffic import Traffic
 
 STAMP, STAMP_LENGTH = "%Y%m%dT%H%M%S.%f", 22
 VERSION, HISTORIES, CURRENT, TWIN = "version.json", "histories.safetensors", "current.json", "twin"
-PINS, TRAFFIC = "pins.json", "traffic.json"
+PINS, TRAFFIC, INDEX = "pins.json", "traffic.json", "index.faiss"
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,17 @@ class Registry:
         return {**read_sealed(self.path / version / VERSION), "current": version == self.current()}
 
     def publish(
-        self, artifact: Artifact, model_id: str, stored: StoredUsers, metrics: dict[str, Any], twin: Artifact | None = None
+        self,
+        artifact: Artifact,
+        model_id: str,
+        stored: StoredUsers,
+        metrics: dict[str, Any],
+        twin: Artifact | None = None,
+        index: Index | None = None,
     ) -> str:
         """Write a version; it appears whole or not at all, and does not become current. Returns its name: time, model, digest.
 
-        twin: the same model fitted without the users held out for the gate.
+        twin: the same model fitted without the users held out for the gate. index: of the model's items, for the service.
 
         Raises DataError where the stored histories are over another catalogue than the model.
         """
@@ -99,7 +107,12 @@ class Registry:
                 if twin is not None:
                     twin.save(folder / TWIN)
                     own.append(f"{TWIN}/{MANIFEST}")
-                digest = file_digest(folder / "model.safetensors")["sha256"]
+                if index is not None:
+                    with writing(folder / INDEX):
+                        index.save(folder / INDEX)
+                        sync(folder / INDEX)
+                    own.append(INDEX)
+                digest = file_digest(folder / TENSORS)["sha256"]
                 name = f"{created:{STAMP}}-{re.sub(r'[^A-Za-z0-9_.-]', '_', model_id)}-{digest[:8]}"
                 about = {
                     "version": name,
@@ -108,6 +121,7 @@ class Registry:
                     "metrics": metrics,
                     "items": len(artifact.items),
                     "users": len(stored.users),
+                    "index": None if index is None else index.facts,
                     "files": {n: file_digest(folder / n) for n in own},
                 }
                 write_sealed(folder / VERSION, about)
@@ -157,6 +171,15 @@ class Registry:
         except (SafetensorError, KeyError, DataError) as error:
             raise ArtifactError(f"{folder / HISTORIES}: cannot be read back ({error})") from None
         return artifact, stored
+
+    def index(self, version: str | None = None) -> Index | None:
+        """The approximate index that a version was published with. Raises what `load` does, and ConfigError without faiss."""
+        folder = self.path / self._resolve(version)
+        facts = self.show(version).get("index")
+        if facts is None:
+            return None
+        check_digest(folder / INDEX, self._files(folder).get(INDEX))
+        return Index.load(folder / INDEX, facts)
 
     def manifest(self, version: str | None = None) -> dict[str, Any]:
         """What is known of a version's making."""

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys_ae.histories import Histories
+from recsys_ae.index import Index
 from recsys_ae.models.base import Recommender
 from recsys_ae.ranking import Ranking, rank_scores
-from service.index import Index
 from service.observing import BatchMetrics
 
 log = logging.getLogger("service")

@@ -15,12 +15,12 @@ from recsys_ae.errors import ModelError
 from recsys_ae.events import RawEvent, history_of
 from recsys_ae.histories import Histories
 from recsys_ae.ids import Id
+from recsys_ae.index import Index
 from recsys_ae.models.popularity import Popularity, PopularityConfig
 from recsys_ae.ranking import Ranking, rank_scores
 from recsys_ae.registry import Registry, StoredUsers
 from service.batcher import MOST, NOTHING, Asked
 from service.catalogue import Catalogue, Shelf
-from service.index import Index
 from service.recent import Recent
 from service.schemas import Event, Reason, RecommendedItem
 from service.search import Search
@@ -32,7 +32,6 @@ from service.users import KnownUsers
 
 WARMING = 64  # histories
 WARMING_K = 10
-MEASURED = 200  # histories that the recall of an index is measured by
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,7 @@ class Engine:
         settings: Settings,
         store: Store | None = None,
         recent: Recent | None = None,
+        index: Index | None = None,
     ) -> None:
         self.about = about
         self.version: str = about["version"]
@@ -96,9 +96,8 @@ class Engine:
         )
         self._recent = Recent() if recent is None else recent
         stored.users.positions(())  # which makes its table
-        least = settings.index_from_items
-        wanted = least is not None and len(self.items) >= least
-        self.index = Index.of(artifact.model, _some(stored.histories, MEASURED)) if wanted else None
+        wanted = settings.indexes(len(self.items))
+        self.index = (index or Index.of(artifact.model, stored.histories)) if wanted else None
         self.usual_popularity = self._warm(stored.histories)
 
     @classmethod
@@ -112,7 +111,8 @@ class Engine:
     ) -> "Engine":
         """A version, checked and warm. Raises RegistryError, ArtifactError, or ModelError where its scores are no numbers."""
         artifact, stored = registry.load(version)
-        return cls(registry.show(version), artifact, stored, settings, store, recent)
+        index = registry.index(version) if settings.indexes(len(artifact.items)) else None
+        return cls(registry.show(version), artifact, stored, settings, store, recent, index)
 
     def for_user(self, user_id: Id, k: int, filters: Filters, stamp: Stamp | None = None) -> Asked[Found]:
         """A list for a stored user. `stamp`: the store's of this user and of the items, where just read.
@@ -191,7 +191,7 @@ class Engine:
         Raises ModelError where a score is not finite.
         """
         list(self._popularities(self._recent.over(self.items)))
-        usual = list(self._popularities(_some(stored, WARMING)))
+        usual = list(self._popularities(stored.evenly(WARMING)))
         return float(np.mean(usual)) if usual else None
 
     def _popularities(self, histories: Histories) -> Iterator[float]:
@@ -241,11 +241,6 @@ class Engine:
             RecommendedItem(item_id=ids[column], score=score, title=now.title(column), rank=rank, because=why)
             for rank, (column, score, why) in enumerate(zip(columns, scores, because, strict=False), 1)
         ]
-
-
-def _some(histories: Histories, most: int) -> Histories:
-    """At most so many rows of them, evenly."""
-    return histories.take(np.linspace(0, len(histories) - 1, min(len(histories), most)).astype(np.int64))
 
 
 def _counts(artifact: Artifact, stored: StoredUsers) -> NDArray[np.float32]:

@@ -70,6 +70,10 @@ class Settings(BaseSettings):
     impressions: bool = Field(True, description="Whether the store, where there is one, logs the lists that are shown.")
     impressions_days: int = Field(30, ge=1, description="Days that such lists are kept.")
 
+    def indexes(self, items: int) -> bool:
+        """Whether a catalogue of so many items is searched by an index."""
+        return self.index_from_items is not None and items >= self.index_from_items
+
     @field_validator("rate_limit")
     @classmethod
     def _rate(cls, limit: str | None) -> str | None:

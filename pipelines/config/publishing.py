@@ -26,6 +26,7 @@ class PublishSection(Section):
     metric: str = "ndcg@100"
     min_ratio_to_current: float = Field(0.98, gt=0)
     keep: int = Field(7, ge=2)
+    index_from_items: PositiveInt | None = None  # a catalogue from which on versions bear an approximate index (extra faiss)
 
     @model_validator(mode="after")
     def _known(self) -> Self:

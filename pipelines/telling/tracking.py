@@ -16,7 +16,7 @@ from pipelines.config import RunConfig, TrackingSection
 from pipelines.telling.record import NightRecord
 from pipelines.train import Published
 from recsys_ae import __version__
-from recsys_ae.artifact import ITEMS, MANIFEST, TENSORS
+from recsys_ae.artifact import MANIFEST
 from recsys_ae.errors import RecsysError
 from recsys_ae.registry import Registry
 from recsys_ae.sealed import content_digest, read_sealed
@@ -121,7 +121,8 @@ def training_entry(config: RunConfig, published: list[Published], started: str, 
         curves |= _curves(each.key, manifests[each.key])
     current = next((each.version for each in published if each.current), None)
     logged = current if config.tracking.artifact else None  # its own files: users' histories lie beside them
-    files = [] if logged is None else [(registry.path / logged / name, "model") for name in (MANIFEST, TENSORS, ITEMS)]
+    names = [] if logged is None else [MANIFEST, *registry.manifest(logged)["files"]]
+    files = [(registry.path / str(logged) / name, "model") for name in names]
     return Entry(
         key=content_digest({"versions": [each.version for each in published]}),
         name=f"train {started[:10]}",

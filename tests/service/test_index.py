@@ -8,12 +8,13 @@ import torch
 
 from recsys_ae import Histories, IdMap, rank_top_k
 from recsys_ae.artifact import Artifact
+from recsys_ae.errors import ArtifactError
+from recsys_ae.index import Index
 from recsys_ae.items import ItemMetadata
 from recsys_ae.models.als import ALS, ALSConfig
 from recsys_ae.preprocessing import Preprocessing
 from recsys_ae.registry import Registry, StoredUsers
 from service.app import create_app
-from service.index import Index
 from service.settings import Settings
 from tests.service.conftest import InProcess, World
 
@@ -88,6 +89,26 @@ def test_the_service_states_its_index_and_uses_it(model: ALS, tmp_path: Path) ->
     filtered = client.post("/v1/recommendations", json=body).json()["items"]
     assert len(filtered) == 199  # all that are allowed but the seen one
     assert len(client.post("/v1/recommendations", json=body | {"allow": None, "k": 1_000}).json()["items"]) == 1_000
+
+
+def test_the_job_makes_the_index_and_the_service_takes_it(model: ALS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    items, users, rows = IdMap(tuple(range(N_ITEMS))), IdMap(tuple(range(300))), histories(300, 3)
+    artifact = Artifact("als", model, items, ItemMetadata.of(items, rows, {}, {}), Preprocessing())
+    made, registry = Index.of(model, rows), Registry(tmp_path)
+    version = registry.publish(artifact, "als", StoredUsers(users, rows), {}, index=made)
+    registry.promote(version)
+    assert made is not None and registry.show(version)["index"] == made.facts and made.facts["recall"] >= 0.95
+    read, query = registry.index(version), np.ones((1, FACTORS), np.float32)
+    assert read is not None and read.facts == made.facts
+    for one, other in zip(*(each.ranked(query, [np.empty(0, np.int32)], [50]) for each in (made, read)), strict=True):
+        assert one is not None and other is not None and (one.items == other.items).all()
+    monkeypatch.setattr(Index, "of", lambda *_: pytest.fail("made again"))
+    client = InProcess(create_app(Settings(registry=tmp_path, threads=1, index_from_items=N_ITEMS)))
+    assert client.get("/v1/model").json()["index"]["recall_at_100"] == made.recall
+    path = tmp_path / version / "index.faiss"
+    path.write_bytes(path.read_bytes()[:-1] + b"\1")
+    with pytest.raises(ArtifactError, match=r"index\.faiss: is damaged"):
+        registry.index(version)
 
 
 def test_a_model_without_rows_is_served_without(integers: World) -> None:

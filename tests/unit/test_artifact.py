@@ -51,6 +51,23 @@ def test_everything_comes_back(ids: IdMap, tmp_path: Path) -> None:
         assert torch.equal(after.model.tensors()[name], tensor)
 
 
+@pytest.mark.parametrize("name", ["mult_vae", "item_knn", "ensemble"])
+def test_a_large_model_is_several_files_that_are_one_model(name: str, tmp_path: Path) -> None:
+    before = artifact(name)
+    before.save(tmp_path / "one", shard_bytes=2**40)
+    before.save(tmp_path / "several", shard_bytes=sum(t.nbytes for t in before.model.tensors().values()) // 3)
+    files = sorted(path.name for path in (tmp_path / "several").glob("model*.safetensors"))
+    assert len(files) >= 3 and files[-1] == "model.safetensors"
+    whole, joined = Artifact.load(tmp_path / "one"), Artifact.load(tmp_path / "several")
+    for key, tensor in whole.model.tensors().items():
+        assert torch.equal(joined.model.tensors()[key], tensor)
+    sizes = [path.stat().st_size for path in (tmp_path / "several").glob("model*.safetensors")]
+    assert max(sizes) < (tmp_path / "one/model.safetensors").stat().st_size
+    (tmp_path / "several/model-2.safetensors").unlink()
+    with pytest.raises(ArtifactError, match=r"model-2\.safetensors: is missing"):
+        Artifact.load(tmp_path / "several")
+
+
 def test_the_same_model_is_the_same_bytes(saved: Path, tmp_path: Path) -> None:
     artifact().save(tmp_path / "again")
     for name in FILES:

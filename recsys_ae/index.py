@@ -1,7 +1,8 @@
 """Index: the best items of a large catalogue without scoring all of it. Approximate: its recall is measured when it is made."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from recsys_ae.models.base import Recommender
 from recsys_ae.ranking import Ranking, rank_top_k
 
 K = 100  # items of a list by which the recall is measured
+MEASURED = 200  # histories that the recall is measured by
 WANTED = 0.98  # of them that are to be found
 CELLS_PER_ROOT = 4  # of the square root of the number of items: faiss' rule of thumb
 TRAINED_ON = 40  # items a cell
@@ -33,10 +35,12 @@ class Index:
 
     @classmethod
     def of(cls, model: Recommender, sample: Histories) -> "Index | None":
-        """Of a fitted model, its recall measured on histories (B, I); None where its scores are no inner products, or B is 0.
+        """Of a fitted model, its recall measured on some histories of (B, I); None where there are none, or its scores are no
+        inner products.
 
         As few cells are searched as give a recall of 0.98. Raises ConfigError where faiss is missing.
         """
+        sample = sample.evenly(MEASURED)
         factors = model.factors(sample)
         if factors is None or not len(sample):
             return None
@@ -57,6 +61,22 @@ class Index:
             found = made.search(queries, exact.shape[1])[1]
             recall = float(np.mean([np.isin(row, own).mean() for row, own in zip(exact, found, strict=True)]))
         return cls(cells, probed, 1.0 if probed == cells else recall, len(sample), made)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How it was made, and how well it finds; what `load` needs beside the file."""
+        return {"cells": self.cells, "probed": self.probed, "recall": self.recall, "queries": self.queries}
+
+    def save(self, path: Path) -> None:
+        """Write it as faiss does, without its facts."""
+        _faiss().write_index(self._faiss, str(path))
+
+    @classmethod
+    def load(cls, path: Path, facts: Mapping[str, Any]) -> "Index":
+        """The inverse of `save`, of a file whose digest was checked. Raises ConfigError where faiss is missing."""
+        made = _faiss().read_index(str(path))
+        made.nprobe = facts["probed"]
+        return cls(**facts, _faiss=made)
 
     def ranked(
         self, queries: NDArray[np.float32], left_out: Sequence[NDArray[np.integer]], ks: Sequence[int]
