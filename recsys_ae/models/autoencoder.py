@@ -35,6 +35,7 @@ ACTIVATIONS = {
     "relu": torch.relu,
     "swish": F.silu,
 }
+ROWS_DRAWN = 2**16  # rows of item tensors that are drawn at once
 SAMPLED_FROM = 200_000  # items from which on softmax = "auto" samples
 
 
@@ -156,12 +157,12 @@ class Autoencoder(LatentRecommender):
         device = resolve_device(run.device)
         generator = Generator(device).manual_seed(run.seed)
         self._tensors = {}  # a fit that fails leaves no model behind
-        parameters = self._begun(train, run, generator) if run.initial is None else self._copied(run.initial, device)
-
         ranks = self._ranks = self._sharing(run)
+        parameters = self._begun(train, run, generator) if run.initial is None else self._copied(run.initial, device)
         by_item = frozenset(name for name, axis in self.layout().items() if axis == 0)
         if ranks.by_items:
-            parameters |= {name: parameters[name][ranks.mine(self.n_items)].clone() for name in by_item & set(parameters)}
+            whole = {name for name in by_item if len(parameters[name]) == self.n_items}
+            parameters |= {name: parameters[name][ranks.mine(self.n_items)].clone() for name in whole}
         judged_by_all = cast(Holdout, validation)
         mine = judged_by_all if validation is None or ranks.alone else validation.take(ranks.mine(len(validation)))
 
@@ -212,7 +213,7 @@ class Autoencoder(LatentRecommender):
 
     def _bags(self, histories: Histories) -> Bags:
         if self._ranks.by_items:
-            return OwnItems(histories, self.device, self._ranks).whole()
+            return OwnItems.of(histories, self.device, self._ranks).whole()
         return super()._bags(histories)
 
     def _begun(self, train: Histories, run: RunContext, generator: Generator) -> dict[str, Tensor]:
@@ -243,14 +244,25 @@ class Autoencoder(LatentRecommender):
     def initial(self, generator: Generator) -> dict[str, Tensor]:
         """Glorot normal weights and small normal biases, as the reference implementation of Liang et al. has them; the last
         bias where the loss wants it."""
-        device = generator.device
         tensors = {}
         for name, shape in self._shapes().items():
             std = (2 / sum(shape)) ** 0.5 if len(shape) == 2 else 1e-3
-            tensors[name] = std * torch.randn(shape, generator=generator, device=device)
+            tensors[name] = std * self._drawn(name, shape, generator)
         if f"{self.last}.bias" in tensors:
             tensors[f"{self.last}.bias"] += FIRST_BIAS.get(self.config.loss, 0.0)
         return tensors
+
+    def _drawn(self, name: str, shape: tuple[int, ...], generator: Generator) -> Tensor:
+        """Standard normal numbers. A rank of some items keeps their rows alone, of the numbers that all draw."""
+        if not (self._ranks.by_items and self.config.pretrain == "none" and self.layout()[name] == 0):
+            return torch.randn(shape, generator=generator, device=generator.device)
+        kept = []
+        # Blocks of so many rows are drawn on a CPU as all at once would be; so the last one is not cut off from the one before.
+        for start in range(0, max(1, shape[0] - ROWS_DRAWN), ROWS_DRAWN):
+            rows = ROWS_DRAWN if start + 2 * ROWS_DRAWN < shape[0] else shape[0] - start
+            block = torch.randn((rows, *shape[1:]), generator=generator, device=generator.device)
+            kept.append(block[(self._ranks.rank - start) % self._ranks.size :: self._ranks.size])
+        return torch.cat(kept)
 
     def _copied(self, tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
         """What a warm fit begins with. Raises WidthError, which names both shapes, where a tensor is not this model's."""

@@ -74,7 +74,7 @@ class HVamp(VariationalAutoencoder):
         the more so behind gates that begin half shut."""
         tensors = super().initial(generator)
         for name in ("encoder.0.weight", "pseudo"):
-            tensors[name] *= FIRST_DEVIATION / (2 / sum(tensors[name].shape)) ** 0.5
+            tensors[name] *= FIRST_DEVIATION / (2 / sum(self._shapes()[name])) ** 0.5
         return tensors
 
     @property

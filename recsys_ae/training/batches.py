@@ -5,11 +5,14 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from recsys_ae.histories import Histories
 from recsys_ae.training.ranks import Ranks
+
+ROWS_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True)
@@ -155,35 +158,42 @@ class OrderedHistories(SparseRows):
         super().__init__(*(torch.tensor(array, device=device) for array in arrays))
 
 
+@dataclass(frozen=True)
 class OwnItems(SparseRows):
-    """Of the matrix of histories the entries of a rank's own items, columns counted among these, and where in their row they
-    stand."""
+    """Of the matrix of histories the entries of a rank's own items, columns counted among these."""
 
-    def __init__(self, histories: Histories, device: torch.device, ranks: Ranks) -> None:
-        matrix = histories.matrix
-        mine = (matrix.indices % ranks.size == ranks.rank).nonzero()[0]
-        whole = torch.from_numpy(matrix.indptr.astype("int64"))
-        super().__init__(
-            torch.from_numpy(mine.searchsorted(matrix.indptr)).to(device),
-            torch.from_numpy((matrix.indices[mine] // ranks.size).astype("int32")).to(device),
-            torch.from_numpy(matrix.data[mine]).to(device),
-        )
-        places = mine - matrix.indptr[matrix.indptr[1:].searchsorted(mine, "right")]
-        object.__setattr__(self, "places", torch.from_numpy(places).to(device))
-        object.__setattr__(self, "lengths", whole.diff().to(device))  # of whole rows
-        object.__setattr__(self, "ranks", ranks)
-
-    places: Tensor
-    lengths: Tensor
+    places: Tensor  # (N,) int64, where each entry stands in its whole row
+    lengths: Tensor  # (R,) int64, of whole rows
     ranks: Ranks
+
+    @classmethod
+    def of(cls, histories: Histories, device: torch.device, ranks: Ranks) -> "OwnItems":
+        """By blocks of rows: no rank need have room for the whole matrix."""
+        counts, lengths, columns, weights, places = ([np.empty(0, np.int64)] for _ in range(5))
+        for start in range(0, len(histories), ROWS_AT_ONCE):
+            matrix = histories.take(slice(start, start + ROWS_AT_ONCE)).matrix
+            mine = (matrix.indices % ranks.size == ranks.rank).nonzero()[0]
+            lengths.append(np.diff(matrix.indptr))
+            counts.append(np.diff(mine.searchsorted(matrix.indptr)))
+            columns.append(matrix.indices[mine] // ranks.size)
+            weights.append(matrix.data[mine])
+            places.append(mine - np.repeat(matrix.indptr[:-1], counts[-1]))
+        return cls(
+            torch.from_numpy(np.concatenate([[0], np.concatenate(counts).cumsum()])).to(device),
+            torch.from_numpy(np.concatenate(columns).astype(np.int32)).to(device),
+            torch.from_numpy(np.concatenate(weights).astype(np.float32)).to(device),
+            torch.from_numpy(np.concatenate(places).astype(np.int64)).to(device),
+            torch.from_numpy(np.concatenate(lengths).astype(np.int64)).to(device),
+            ranks,
+        )
 
     def batch(self, rows: Tensor) -> Bags:
         bags = super().batch(rows)
         lengths = self.lengths[rows]
         begins = lengths.cumsum(0) - lengths
-        own = SparseRows(self.indptr, self.columns, self.places).batch(rows).weights  # places, in the batch's order
+        places = SparseRows(self.indptr, self.columns, self.places).batch(rows).weights  # in the batch's order
         everyone = torch.arange(len(rows), device=rows.device)
-        part = Part(everyone, begins[bags.rows] + own, len(rows), int(lengths.sum()), 1.0, self.ranks)
+        part = Part(everyone, begins[bags.rows] + places, len(rows), int(lengths.sum()), 1.0, self.ranks)
         return replace(bags, part=part)
 
 

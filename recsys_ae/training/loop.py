@@ -113,7 +113,7 @@ def train(
     by_users = ALONE if ranks.by_items else ranks  # who has the other users
     data: SparseRows
     if ranks.by_items:
-        data = OwnItems(histories, device, ranks)
+        data = OwnItems.of(histories, device, ranks)
     else:
         data = rows(histories if ranks.alone else histories.take(ranks.mine(len(histories))), device)
     users = torch.from_numpy(histories.lengths.nonzero()[0]).to(device)

@@ -15,7 +15,7 @@ from recsys_ae import MODELS, rank_top_k
 from recsys_ae.cluster import fit_by_ranks
 from recsys_ae.cluster.job import Job
 from recsys_ae.errors import CheckpointError, ModelError
-from recsys_ae.models import Recommender
+from recsys_ae.models import Recommender, autoencoder
 from recsys_ae.training.batches import DeviceHistories, OwnItems, Part
 from recsys_ae.training.ranks import Ranks
 from recsys_ae.training.run import FitRecord, Progress
@@ -43,7 +43,7 @@ def test_what_a_rank_has_of_its_items_is_its_part_of_a_batch() -> None:
     places = []
     for rank in range(5):
         ranks = Ranks(rank, 5, "items")
-        bags = OwnItems(train, torch.device("cpu"), ranks).batch(batch)
+        bags = OwnItems.of(train, torch.device("cpu"), ranks).batch(batch)
         assert bags.part is not None and (bags.part.n_rows, bags.part.n_entries) == (5, len(whole.columns))
         assert torch.equal(bags.columns * 5 + rank, whole.columns[bags.part.entries])
         assert torch.equal(bags.rows, whole.rows[bags.part.entries])
@@ -52,6 +52,18 @@ def test_what_a_rank_has_of_its_items_is_its_part_of_a_batch() -> None:
         )
         places.append(bags.part.entries)
     assert torch.equal(torch.cat(places).sort().values, torch.arange(len(whole.columns)))
+
+
+@pytest.mark.parametrize("items", [5, 63, 64, 65, 127, 128, 129, 200, 1_000])
+def test_a_rank_draws_the_rows_of_its_items_as_one_draws_all(items: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autoencoder, "ROWS_DRAWN", 64)
+    model = MODELS["mult_dae"](small_config("mult_dae", tied=False, hidden=(3,), latent=2), items)
+    whole = model.initial(Generator().manual_seed(0))
+    for rank in range(3):
+        model._ranks = Ranks(rank, 3, "items")
+        own = model.initial(Generator().manual_seed(0))
+        for name, axis in model.layout().items():
+            assert torch.equal(own[name], whole[name] if axis is None else whole[name][rank::3])
 
 
 def test_a_job_is_read_as_it_was_written(tmp_path: Path) -> None:
