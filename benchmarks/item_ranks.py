@@ -1,0 +1,175 @@
+"""Steps of a catalogue that no single process holds: items shared out among ranks, and the search of lists by an index.
+
+    python -m benchmarks.item_ranks steps [--items 10000000] [--users 1000000] [--interactions 50000000] [--ranks 4]
+    OMP_NUM_THREADS=2 python -m benchmarks.item_ranks search [--items 10000000]
+
+`steps`: mult_dae of width 64 with a sampled softmax by torchrun on generated histories: seconds a step, memory of all processes
+together, bytes that travel. `search`: exact lists of 100 over so many item rows in clusters, beside the index's.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, distributed
+
+from benchmarks.catalogues import BATCH, generated
+from benchmarks.record import write
+from recsys_ae.histories import Histories
+from recsys_ae.index import Index, K
+from recsys_ae.models import MODELS
+from recsys_ae.models.als import ALS, ALSConfig
+from recsys_ae.ranking import rank_top_k
+from recsys_ae.training.batches import OwnItems
+from recsys_ae.training.ranks import Ranks
+from recsys_ae.training.sampling import Sampling
+from recsys_ae.training.steps import SampledSteps
+
+WIDTH = 64
+ARRAYS = ("indptr", "items", "weights")
+
+
+def memory() -> int:
+    """Bytes that this process has taken at most, the files it maps left out where the system tells them apart."""
+    status = Path("/proc/self/status").read_text()
+    kept = sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
+    return max(kept, 0) * 1024
+
+
+def a_rank(folder: Path, items: int, steps: int) -> None:
+    """One of the processes: build its part, take steps, tell the first."""
+    distributed.init_process_group("gloo")
+    torch.set_num_threads(1)
+    ranks = Ranks(distributed.get_rank(), distributed.get_world_size(), "items")
+    sent = _counting(ranks)
+    histories = Histories(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}, n_items=items)
+    begin = time.perf_counter()
+    data = OwnItems.of(histories, torch.device("cpu"), ranks)
+    read = time.perf_counter() - begin
+    model = MODELS["mult_dae"](MODELS["mult_dae"].Config(latent=WIDTH, softmax="sampled"), items)
+    model._ranks = ranks
+    generator = Generator().manual_seed(0)
+    parameters = {name: tensor.requires_grad_() for name, tensor in model.initial(generator).items()}
+    by_item = frozenset(name for name, axis in model.layout().items() if axis == 0)
+    negatives = model.config.negatives // ranks.size
+    own = len(range(items)[ranks.mine(items)])
+    taken = SampledSteps(parameters, by_item, Sampling(data, len(histories), own, BATCH, negatives), 0.0)
+    order = torch.randperm(len(histories), generator=generator)
+    times, losses, peak = [], [], memory()
+    for rows in order[: steps * BATCH].split(BATCH):
+        distributed.barrier()
+        sent.clear()
+        begin = time.perf_counter()
+        loss = taken.step(parameters, data.batch(rows), lambda p, b: model._objective(p, b, 0.0, generator), 1e-3, generator)
+        times.append(time.perf_counter() - begin)
+        losses.append(float(loss))
+        peak = max(peak, memory())
+    of_all = ranks.of_all(torch.tensor([peak]))
+    if ranks.rank == 0:
+        told = {
+            "seconds_a_step": statistics.median(times[2:]),
+            "seconds_to_read": read,
+            "gib_of_all": sum(int(each) for each in of_all) / 2**30,
+            "bytes_summed_a_step": sum(sent),
+            "losses": losses,
+        }
+        (folder / "told.json").write_text(json.dumps(told))
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+def _counting(ranks: Ranks) -> list[int]:
+    """Bytes of each tensor that is summed over the ranks."""
+    sent: list[int] = []
+    plain = distributed.all_reduce
+
+    def counted(tensor: Tensor, *arguments: Any) -> Any:
+        sent.append(tensor.nbytes)
+        return plain(tensor, *arguments)
+
+    distributed.all_reduce = counted
+    return sent
+
+
+def steps(users: int, items: int, interactions: int, ranks: int, n_steps: int) -> dict[str, Any]:
+    """By torchrun."""
+    with tempfile.TemporaryDirectory(prefix="items-") as name:
+        folder = Path(name)
+        histories = generated(users, items, interactions)
+        for array in ARRAYS:
+            np.save(folder / f"{array}.npy", getattr(histories, array))
+        n_interactions = histories.n_interactions
+        del histories
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m"]
+        command += ["benchmarks.item_ranks", "rank", "--folder", name, "--items", str(items), "--steps", str(n_steps)]
+        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        told = json.loads((folder / "told.json").read_text())
+    return {"users": users, "items": items, "interactions": n_interactions, "ranks": ranks, "width": WIDTH} | told
+
+
+def search(items: int) -> dict[str, Any]:
+    """Lists of 100 from item rows in clusters: exact, and by the index."""
+    generator = torch.Generator().manual_seed(0)
+    clusters = items // 500
+    centres = torch.randn(clusters, WIDTH, generator=generator)
+    rows = centres[torch.randint(clusters, (items,), generator=generator)]
+    rows += 0.3 * torch.randn(items, WIDTH, generator=generator)
+    model = ALS(ALSConfig(factors=WIDTH), items).restore({"item_factors": rows})
+    rng = np.random.default_rng(0)
+    queries = Histories.from_rows([rng.integers(items, size=3).tolist() for _ in range(200)], items)
+    begin = time.perf_counter()
+    index = Index.of(model, queries)
+    made = time.perf_counter() - begin
+    assert index is not None
+    factors = model.factors(queries)
+    assert factors is not None
+    asked, nothing = factors.queries.numpy(), [np.empty(0, np.int32)]
+    seconds: dict[str, list[float]] = {"exact": [], "index": []}
+    for row in range(20):
+        one = queries.take(slice(row, row + 1))
+        begin = time.perf_counter()
+        rank_top_k(model, one, K, exclude_seen=False)
+        middle = time.perf_counter()
+        index.ranked(asked[row : row + 1], nothing, [K])
+        seconds["exact"].append(middle - begin)
+        seconds["index"].append(time.perf_counter() - middle)
+    medians = {name: statistics.median(each) for name, each in seconds.items()}
+    faster = medians["exact"] / medians["index"]
+    gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    found = {"items": items, "width": WIDTH, "seconds_to_make": made, "times_as_fast": faster, "gib": gib}
+    return found | medians | index.facts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("steps", "search", "rank"))
+    parser.add_argument("--items", type=int, default=10_000_000)
+    parser.add_argument("--users", type=int, default=1_000_000)
+    parser.add_argument("--interactions", type=int, default=50_000_000)
+    parser.add_argument("--ranks", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--folder", type=Path, default=Path(), help="of the histories, for `rank`, which torchrun starts")
+    arguments = parser.parse_args()
+    if arguments.part == "rank":
+        a_rank(arguments.folder, arguments.items, arguments.steps)
+        return
+    if arguments.part == "steps":
+        found = steps(arguments.users, arguments.items, arguments.interactions, arguments.ranks, arguments.steps)
+    else:
+        found = search(arguments.items)
+    print(found)
+    write("item_ranks", {"found": found}, f"-{arguments.part}")
+
+
+if __name__ == "__main__":
+    main()
