@@ -21,6 +21,7 @@ from torch import Generator
 
 from benchmarks.quality import BENCHMARKS, as_json
 from benchmarks.record import fit_and_judge, write
+from recsys_ae.ceiling import ceiling, step_cost
 from recsys_ae.histories import Histories
 from recsys_ae.models import MODELS
 from recsys_ae.training import RunContext
@@ -102,7 +103,7 @@ def quality(folder: Path) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("steps", "epoch", "quality"))
-    parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000, 300_000, 1_000_000])
+    parser.add_argument("--items", type=int, nargs="+", default=[10_000, 30_000, 100_000, 300_000, 1_000_000])
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--softmax", nargs="+", default=["sampled", "exact"])
     parser.add_argument("--users", type=int, default=1_000_000)
@@ -110,14 +111,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path())
     arguments = parser.parse_args()
     if arguments.part == "steps":
-        found: Any = []
+        limit, found = ceiling(BATCH, WIDTH, 20_000), list[Any]()
         for items in arguments.items:
             for softmax in arguments.softmax:
                 found.append(a_step(items, softmax, arguments.steps))
+                floor = step_cost(limit, BATCH, WIDTH, items, softmax == "exact", LENGTH).seconds
+                found[-1] |= {"predicted": floor, "measured_over_predicted": found[-1]["seconds_a_step"] / floor}
                 print(found[-1], flush=True)
     elif arguments.part == "epoch":
-        found = an_epoch(arguments.users, arguments.items[-1], arguments.interactions)
-        print(found)
+        found = [an_epoch(arguments.users, arguments.items[-1], arguments.interactions)]
+        print(found[0])
     else:
         found = quality(arguments.data)
     write("catalogues", {"found": found}, f"-{arguments.part}")

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from scipy.sparse import csr_array, load_npz, save_npz
 
-from benchmarks.ceiling import ceiling, ranking_floor
 from benchmarks.compare import Comparison, answer, in_turn, median, report, run_side, side
 from benchmarks.quality import BENCHMARKS
+from recsys_ae.ceiling import ceiling, ranking_floor
 from recsys_ae.evaluation import evaluate
 from recsys_ae.histories import Histories, Holdout
 from recsys_ae.ids import IdMap

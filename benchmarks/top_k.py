@@ -21,9 +21,9 @@ from safetensors.torch import load_file, save_file
 from scipy.sparse import csr_array, csr_matrix, load_npz, save_npz
 from threadpoolctl import threadpool_limits
 
-from benchmarks.ceiling import ceiling, ranking_floor
 from benchmarks.compare import Comparison, answer, in_turn, median, report, run_side, side
 from benchmarks.quality import BENCHMARKS
+from recsys_ae.ceiling import ceiling, ranking_floor
 from recsys_ae.histories import Histories
 from recsys_ae.models import MODELS, ModelConfig
 from recsys_ae.models.base import FactorRecommender

@@ -23,7 +23,6 @@ from scipy.sparse import csr_array, load_npz, save_npz
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.ceiling import ceiling, epoch_floor
 from benchmarks.compare import (
     Comparison,
     answer,
@@ -39,6 +38,7 @@ from benchmarks.compare import (
 )
 from benchmarks.quality import BENCHMARKS
 from benchmarks.record import forget_peak, peak_bytes
+from recsys_ae.ceiling import ceiling, epoch_floor
 from recsys_ae.histories import Histories, Holdout
 from recsys_ae.models import MODELS
 from recsys_ae.training import RunContext

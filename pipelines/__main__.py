@@ -326,6 +326,24 @@ def models(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def doctor(
+    measure: Annotated[bool, typer.Option("--measure", help="Also measure, for about a minute.")] = False,
+    folder: Annotated[Path, typer.Option("--folder", help="Whose disk is looked at.", exists=True, file_okay=False)] = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """What this machine can do: versions, memory, GPUs, extras; with --measure its rates and what a training step costs."""
+    from pipelines.doctor import examined, measured
+    from pipelines.tables import doctor_tables
+
+    found = examined(folder) | ({"measured": measured(folder)} if measure else {})
+    if as_json:
+        print_json(found)
+        return
+    for table in doctor_tables(found):
+        out.print(table)
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Option("--folder", help="Where the demo works.")] = Path("demo"),
     dataset: Annotated[str, typer.Option(help="A data set by name.")] = "movielens-small",

@@ -302,3 +302,40 @@ def recommendation_table(title: str, items: list[dict[str, Any]]) -> Table:
     for item in items:
         table.add_row(str(item["rank"]), str(item["item_id"]), item["title"] or "", f"{item['score']:.3f}")
     return table
+
+
+def doctor_tables(found: dict[str, Any]) -> Iterator[Table]:
+    """What there is; what is not installed; and, where it was measured, how fast and at what cost."""
+    facts = Table(show_header=False)
+    gpus = ", ".join(f"{gpu['name']} ({gpu['memory_gib']} GiB)" for gpu in found["gpus"]) or "none"
+    for name, value in (
+        ("recsys-ae, python, torch, numpy", ", ".join(found[name] for name in ("recsys_ae", "python", "torch", "numpy"))),
+        ("system", found["system"]),
+        ("processor, cores, threads", f"{found['processor']}, {found['cores']}, {found['threads']}"),
+        ("memory, free disk", f"{found['memory_gib']} GiB, {found['disk_free_gib']} GiB"),
+        ("GPUs", gpus),
+        ("trains on, in", f"{found['device']}, {found['precision']}"),
+    ):
+        facts.add_row(name, Text(str(value)))
+    yield facts
+    extras = Table("extra", "packages", "to install it")
+    for extra, packages in found["extras"].items():
+        missing = [name for name, installed in packages.items() if installed is None]
+        told = ", ".join(f"{name} {installed or '(missing)'}" for name, installed in packages.items())
+        extras.add_row(extra, Text(told), Text(f"pip install 'recsys-ae[{extra}]'" if missing else ""))
+    yield extras
+    if "measured" not in found:
+        return
+    rates = Table("measured", "rate")
+    for dtype, products in found["measured"]["gigaflops"].items():
+        rates.add_row(f"matrix products, {dtype}", f"{min(products.values()):,.0f} to {max(products.values()):,.0f} gigaflops")
+    rates.add_row("copies in memory", f"{found['measured']['copy_gigabytes_per_second']:,.1f} GB a second")
+    rates.add_row("files written to the disk", f"{found['measured']['disk_megabytes_per_second']:,.0f} MB a second")
+    yield rates
+    steps = Table("items", "softmax", "a step at least", "model in memory", "travels, by users", "by items")
+    steps.title = "mult_dae, latent = 512, 500 users of 50 items"
+    for step in found["measured"]["steps"]:
+        bytes_ = (step["model_bytes"], *step["travels_bytes"].values())
+        sizes = (f"{value / 2**20:,.1f} MiB" for value in bytes_)
+        steps.add_row(f"{step['items']:,}", step["softmax"], f"{step['seconds']:.3f} s", *sizes)
+    yield steps

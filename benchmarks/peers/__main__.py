@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array, load_npz, save_npz
 
-from benchmarks.ceiling import ceiling, epoch_floor
 from benchmarks.compare import (
     Comparison,
     answer,
@@ -40,6 +39,7 @@ from benchmarks.compare import (
 )
 from benchmarks.quality import BENCHMARKS
 from benchmarks.training import BATCH, HIDDEN, LATENT, SETTINGS
+from recsys_ae.ceiling import ceiling, epoch_floor
 from recsys_ae.evaluation import mean_metric
 from recsys_ae.histories import Histories
 from recsys_ae.models import MODELS

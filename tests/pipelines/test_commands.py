@@ -16,7 +16,9 @@ import httpx
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+from pipelines import doctor
 from pipelines.__main__ import main
 from recsys_ae import datasets
 from recsys_ae.registry import Registry
@@ -143,6 +145,7 @@ def test_json_goes_to_stdout_alone(home: Path) -> None:
         ("registry", "show", "--registry", "registry"),
         ("recommend", "--registry", "registry", "--user", "7"),
         ("models",),
+        ("doctor",),
         ("datasets",),
     ):
         done = run(home, *arguments, "--json")
@@ -390,3 +393,25 @@ def test_a_log_in_a_database(home: Path, tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "runs" / "log.parquet").equals(pq.read_table(home / "runs" / "log.parquet"))
     gone = run(tmp_path, "ingest", "run.toml", env={"RECSYS_AE__LOG__URL": "sqlite:////nowhere/at/all.db"})
     assert gone.returncode == 2 and "unable to open database file" in gone.stderr and "Traceback" not in gone.stderr
+
+
+def test_doctor_tells_what_there_is_and_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_installed", lambda package: None if package == "faiss-cpu" else "1.0")
+    found = json.loads(run(tmp_path, "doctor", "--json").stdout)
+    assert found["torch"] == torch.__version__ and found["cores"] >= 1 and found["memory_gib"] > 0
+    assert found["extras"]["faiss"] == {"faiss-cpu": None} and found["extras"]["redis"] == {"redis": "1.0"}
+    assert "measured" not in found and "dev" not in found["extras"]
+    told = run(tmp_path, "doctor").stdout
+    assert "faiss-cpu (missing)" in told and "pip install 'recsys-ae[faiss]'" in told and "recsys-ae[redis]" not in told
+
+
+@pytest.mark.slow
+def test_doctor_measures_and_says_what_a_step_costs(tmp_path: Path) -> None:
+    found = json.loads(run(tmp_path, "doctor", "--measure", "--json").stdout)["measured"]
+    assert all(rate > 0 for products in found["gigaflops"].values() for rate in products.values())
+    exact = [step for step in found["steps"] if step["softmax"] == "exact"]
+    assert [step["items"] for step in exact] == [10_000, 100_000, 1_000_000]
+    assert exact[2]["seconds"] == pytest.approx(100 * exact[0]["seconds"])
+    assert all(step["travels_bytes"]["items"] == 4 * (2 * 500 * 512 + 5 * 500) for step in found["steps"])
+    sampled = [step["seconds"] for step in found["steps"] if step["softmax"] == "sampled"]
+    assert sampled[1] == sampled[2] and list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""What this machine can do at the shapes that a benchmark meets: matrix products, copies; and the times that follow from it."""
+"""What this machine can do at the shapes that training meets: matrix products, copies; and the times that follow from it."""
 
 import statistics
 import time
@@ -11,6 +11,8 @@ import torch
 COPIED = 2**26  # floats: far more than any cache
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 ADAM = 7  # passes: the parameter and its two moments read and written, the gradient read
+ROWS = 6  # passes: a sampled step takes rows and moments out and puts them back
+ROW_SUMS = 5  # which ranks of some items add up: norms, totals, largest logits, sums of the softmax, logits that were met
 LOGITS = 4  # passes: written, read for their sum, read and written as the gradient
 
 
@@ -70,6 +72,39 @@ class Floor:
         """As the result file has it, with our own time over it."""
         total = self.products + self.memory
         return asdict(self) | {"total": total, "ours": seconds, "ours_over_floor": round(seconds / total, 2)}
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What a step of a linear autoencoder, items-width-items, tied, costs at least: seconds, and the bytes that stay."""
+
+    items: int
+    softmax: str
+    seconds: float
+    model_bytes: int  # with both moments of Adam, and the gradient where it is of all items
+    travels_bytes: dict[str, int]  # that a rank adds up with the others, by what is shared out
+
+    def as_json(self) -> dict[str, Any]:
+        """As `doctor` tells it."""
+        return asdict(self)
+
+
+def step_cost(
+    limit: Ceiling, batch: int, width: int, items: int, exact: bool, length: int = 50, negatives: int = 8_192
+) -> StepCost:
+    """Of `batch` users who met `length` items each; where the softmax is sampled, of those items and `negatives`."""
+    trained = items if exact else min(items, negatives + batch * length)
+    rates = limit.products["float32"]
+    products = sum(2 * batch * width * trained / rate for rate in rates.values())
+    passes = ADAM * trained * width + LOGITS * batch * trained + (0 if exact else ROWS * trained * width)
+    parameters = items * (width + 1) + width
+    return StepCost(
+        items,
+        "exact" if exact else "sampled",
+        products + 4 * passes / limit.copy,
+        4 * parameters * (4 if exact else 3),
+        {"users": 4 * trained * (width + 1), "items": 4 * (2 * batch * width + ROW_SUMS * batch)},
+    )
 
 
 def epoch_floor(limit: Ceiling, users: int, items: int, hidden: int, latent: int, batch: int) -> Floor:
