@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from recsys_ae.training.layers import MOST_LOGITS
+
 COPIED = 2**26  # floats: far more than any cache
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 ADAM = 7  # passes: the parameter and its two moments read and written, the gradient read
@@ -96,6 +98,8 @@ def step_cost(
     trained = items if exact else min(items, negatives + batch * length)
     rates = limit.products["float32"]
     products = sum(2 * batch * width * trained / rate for rate in rates.values())
+    if batch * trained > MOST_LOGITS["cpu"]:  # which are then computed twice
+        products += 2 * batch * width * trained / rates["forward"]
     passes = ADAM * trained * width + LOGITS * batch * trained + (0 if exact else ROWS * trained * width)
     parameters = items * (width + 1) + width
     return StepCost(

@@ -1,10 +1,12 @@
-"""Steps of a catalogue that no single process holds: items shared out among ranks, and the search of lists by an index.
+"""Several ranks: their steps of a catalogue that no single process holds, their speed beside threads; and an index's search.
 
-    python -m benchmarks.item_ranks steps [--items 10000000] [--users 1000000] [--interactions 50000000] [--ranks 4]
-    OMP_NUM_THREADS=2 python -m benchmarks.item_ranks search [--items 10000000]
+    python -m benchmarks.ranks steps [--items 10000000] [--users 1000000] [--interactions 50000000] [--ranks 4]
+    OMP_NUM_THREADS=2 python -m benchmarks.ranks search [--items 10000000]
+    OMP_NUM_THREADS=2 python -m benchmarks.ranks efficiency
 
 `steps`: mult_dae of width 64 with a sampled softmax by torchrun on generated histories: seconds a step, memory of all processes
-together, bytes that travel. `search`: exact lists of 100 over so many item rows in clusters, beside the index's.
+together, bytes that travel. `search`: exact lists of 100 over so many item rows in clusters, beside the index's. `efficiency`:
+an epoch of mult_dae, 20,000 users and items, width 256, by two threads of one process and by two ranks of one thread each.
 """
 
 import argparse
@@ -25,13 +27,16 @@ from torch import Generator, Tensor, distributed
 
 from benchmarks.catalogues import BATCH, generated
 from benchmarks.record import write
+from recsys_ae.cluster import fit_by_ranks
 from recsys_ae.histories import Histories
 from recsys_ae.index import Index, K
 from recsys_ae.models import MODELS
 from recsys_ae.models.als import ALS, ALSConfig
 from recsys_ae.ranking import rank_top_k
+from recsys_ae.training import RunContext
 from recsys_ae.training.batches import OwnItems
 from recsys_ae.training.ranks import Ranks
+from recsys_ae.training.run import Progress
 from recsys_ae.training.sampling import Sampling
 from recsys_ae.training.steps import SampledSteps
 
@@ -111,7 +116,7 @@ def steps(users: int, items: int, interactions: int, ranks: int, n_steps: int) -
         n_interactions = histories.n_interactions
         del histories
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m"]
-        command += ["benchmarks.item_ranks", "rank", "--folder", name, "--items", str(items), "--steps", str(n_steps)]
+        command += ["benchmarks.ranks", "rank", "--folder", name, "--items", str(items), "--steps", str(n_steps)]
         subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
         told = json.loads((folder / "told.json").read_text())
     return {"users": users, "items": items, "interactions": n_interactions, "ranks": ranks, "width": WIDTH} | told
@@ -150,9 +155,39 @@ def search(items: int) -> dict[str, Any]:
     return found | medians | index.facts
 
 
+def efficiency() -> list[dict[str, Any]]:
+    """Seconds an epoch, of those past the first; losses must be the same."""
+    histories, found = generated(20_000, 20_000, 1_000_000), list[dict[str, Any]]()
+    for softmax in ("exact", "sampled"):
+        for share in ("local", "users", "items"):
+            settings = {"latent": 256, "epochs": 4, "batch_size": BATCH, "softmax": softmax}
+            model, times = MODELS["mult_dae"](MODELS["mult_dae"].Config(**settings), 20_000), list[float]()
+
+            def note(_: Progress, times: list[float] = times) -> None:
+                times.append(time.perf_counter())
+
+            run = RunContext(device="cpu", precision="float32", progress=note)
+            if share == "local":
+                record = model.fit(histories, validation=None, run=run)
+            else:
+                record = fit_by_ranks(model, histories, None, run, 2, share=share)
+            found.append(
+                {
+                    "softmax": softmax,
+                    "share": share,
+                    "seconds_an_epoch": statistics.median(np.diff(times)),
+                    "losses": record.losses,
+                }
+            )
+            alone = next(each for each in found if each["softmax"] == softmax)  # the first of them
+            found[-1]["efficiency"] = alone["seconds_an_epoch"] / found[-1]["seconds_an_epoch"]
+            print(found[-1], flush=True)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("steps", "search", "rank"))
+    parser.add_argument("part", choices=("steps", "search", "efficiency", "rank"))
     parser.add_argument("--items", type=int, default=10_000_000)
     parser.add_argument("--users", type=int, default=1_000_000)
     parser.add_argument("--interactions", type=int, default=50_000_000)
@@ -165,10 +200,12 @@ def main() -> None:
         return
     if arguments.part == "steps":
         found = steps(arguments.users, arguments.items, arguments.interactions, arguments.ranks, arguments.steps)
-    else:
+    elif arguments.part == "search":
         found = search(arguments.items)
+    else:
+        found = {"runs": efficiency()}
     print(found)
-    write("item_ranks", {"found": found}, f"-{arguments.part}")
+    write("ranks", {"found": found}, f"-{arguments.part}")
 
 
 if __name__ == "__main__":
