@@ -175,7 +175,7 @@ def efficiency() -> list[dict[str, Any]]:
                 {
                     "softmax": softmax,
                     "share": share,
-                    "seconds_an_epoch": statistics.median(np.diff(times)),
+                    "seconds_an_epoch": float(statistics.median(np.diff(times))),
                     "losses": record.losses,
                 }
             )
