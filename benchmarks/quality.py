@@ -98,7 +98,12 @@ def some_users(whole: Holdout, users: int, seed: int) -> Holdout:
 
 BENCHMARKS = {
     "movielens-small": Benchmark(
-        movielens_small, "strong_generalization, 66 + 66 of 659 users, 0.2 held out", (0, 1, 2, 3, 4), STRONG, "ease"
+        movielens_small,
+        "strong_generalization, 66 + 66 of 659 users, 0.2 held out",
+        (0, 1, 2, 3, 4),
+        STRONG,
+        "ease",
+        {"mult_dae from ease": ("mult_dae", {"pretrain": "ease"})},
     ),
     "ml-1m": Benchmark(
         partial(one_file, "pairs.parquet", 500),
@@ -106,7 +111,7 @@ BENCHMARKS = {
         (98765, 1, 2),
         STRONG,
         "ease lambda=1000",
-        {"ease lambda=1000": ("ease", {"regularisation": 1000.0})},
+        {"ease lambda=1000": ("ease", {"regularisation": 1000.0}), "mult_dae from ease": ("mult_dae", {"pretrain": "ease"})},
     ),
     "gowalla": Benchmark(
         gowalla,

@@ -328,7 +328,9 @@ def models(as_json: AsJson = False) -> None:
 @app.command()
 def doctor(
     measure: Annotated[bool, typer.Option("--measure", help="Also measure, for about a minute.")] = False,
-    folder: Annotated[Path, typer.Option("--folder", help="Whose disk is looked at.", exists=True, file_okay=False)] = Path(),
+    folder: Annotated[
+        Path, typer.Option("--folder", help="Whose disk is looked at.", exists=True, file_okay=False, writable=True)
+    ] = Path(),
     as_json: AsJson = False,
 ) -> None:
     """What this machine can do: versions, memory, GPUs, extras; with --measure its rates and what a training step costs."""

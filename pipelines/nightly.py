@@ -21,7 +21,7 @@ from pipelines.paths import digests, local_paths
 from pipelines.score import delivered, rehearse, score
 from pipelines.telling import tell
 from pipelines.telling.record import NightRecord
-from pipelines.train import Report, artifact_of, fit, index_of, refit
+from pipelines.train import Report, artifact_of, fit, index_of, refit, require_index
 from pipelines.versions import in_test
 from pipelines.warm import origin
 from recsys_ae.artifact import Artifact
@@ -99,6 +99,7 @@ def nightly(
     model goes on serving.
     """
     refuse_dishonest(config)
+    require_index(config)
     with Journal(home_of(config), partial(tell, config, heard)).run(forced=force) as journal:
         clear_leftovers(config)
         rehearse(config)

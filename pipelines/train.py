@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pipelines.latent.content import with_cold_items
 from recsys_ae.artifact import Artifact, environment
 from recsys_ae.cluster import fit_by_ranks
 from recsys_ae.dataset import Dataset
-from recsys_ae.errors import CheckpointError
+from recsys_ae.errors import CheckpointError, ConfigError
 from recsys_ae.evaluation import evaluate
 from recsys_ae.histories import Holdout
 from recsys_ae.index import Index
@@ -55,6 +56,7 @@ class Published:
 
 def train(config: RunConfig, promote: bool, report: Report | None = None) -> tuple[list[Published], dict[str, Any]]:
     """The whole job: log -> split -> fit, judge on validation, refit on all rows, publish each -> current."""
+    require_index(config)
     split, counts = split_dataset(config)
     published = [publish(config, fit(config, section, split, report), split, report) for section in config.models]
     return choose_current(config, published, promote), counts
@@ -143,6 +145,12 @@ def write_version(config: RunConfig, fitted: Fitted, model: Recommender, metrics
     artifact, stored = with_cold_items(config, artifact, StoredUsers(data.users, data.histories))
     index = index_of(config, artifact, stored)
     return Registry(config.registry.path).publish(artifact, fitted.section.key, stored, metrics, index=index)
+
+
+def require_index(config: RunConfig) -> None:
+    """Raises ConfigError where versions may need an index and faiss is missing: before the training, not after it."""
+    if config.publish.index_from_items is not None and find_spec("faiss") is None:
+        raise ConfigError("[publish] index_from_items needs faiss; pip install 'recsys-ae[faiss]'")
 
 
 def index_of(config: RunConfig, artifact: Artifact, stored: StoredUsers) -> Index | None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_ae.errors import ConfigError
+from recsys_ae.errors import ArtifactError, ConfigError, WriteError
 from recsys_ae.histories import Histories
 from recsys_ae.models.base import Recommender
 from recsys_ae.ranking import Ranking, rank_top_k
@@ -71,12 +71,18 @@ class Index:
 
     def save(self, path: Path) -> None:
         """Write it as faiss does, without its facts."""
-        _faiss().write_index(self._faiss, str(path))
+        try:
+            _faiss().write_index(self._faiss, str(path))
+        except RuntimeError as error:  # in which faiss tells of the system's errors
+            raise WriteError(f"{path}: cannot be written ({_last_line(error)})") from None
 
     @classmethod
     def load(cls, path: Path, facts: Mapping[str, Any]) -> "Index":
-        """The inverse of `save`, of a file whose digest was checked. Raises ConfigError where faiss is missing."""
-        made = _faiss().read_index(str(path))
+        """The inverse of `save`, of a file whose digest was checked. Raises ArtifactError, ConfigError without faiss."""
+        try:
+            made = _faiss().read_index(str(path))
+        except RuntimeError as error:
+            raise ArtifactError(f"{path}: cannot be read back by this release of faiss ({_last_line(error)})") from None
         made.nprobe = facts["probed"]
         return cls(**facts, _faiss=made)
 
@@ -98,6 +104,10 @@ class Index:
 def _queries(queries: NDArray[np.float32]) -> NDArray[np.float32]:
     """With the factor of the bias."""
     return np.ascontiguousarray(np.column_stack([queries, np.ones(len(queries), np.float32)]), np.float32)
+
+
+def _last_line(error: RuntimeError) -> str:
+    return str(error).strip().rpartition("\n")[2]
 
 
 def _faiss() -> Any:

@@ -163,7 +163,7 @@ class Registry:
         """A version's artefact and stored users; those of `current` without one. Raises RegistryError, ArtifactError."""
         folder = self.path / self._resolve(version)
         for name, digest in self._files(folder).items():
-            if not name.startswith(TWIN):
+            if not name.startswith(TWIN) and name != INDEX:  # which `index` checks
                 check_digest(folder / name, digest)
         artifact = Artifact.load(folder, device)  # which checks the files of the manifest
         try:
@@ -175,7 +175,7 @@ class Registry:
     def index(self, version: str | None = None) -> Index | None:
         """The approximate index that a version was published with. Raises what `load` does, and ConfigError without faiss."""
         folder = self.path / self._resolve(version)
-        facts = self.show(version).get("index")
+        facts = self.show(folder.name).get("index")
         if facts is None:
             return None
         check_digest(folder / INDEX, self._files(folder).get(INDEX))

@@ -26,7 +26,8 @@ def rank_by_shards(
     columns = np.full(histories.n_items, -1, np.int32)
     n_own = len(columns[own])
     columns[own] = np.arange(n_own)
-    batch = max(1, min(4_096, SCORES_PER_BATCH[model.device.type] // max(n_own, 1)))
+    most_own = max(1, -(-histories.n_items // ranks.size))  # of any rank: all must go by the same blocks
+    batch = max(1, min(4_096, SCORES_PER_BATCH[model.device.type] // most_own))
     found = []
     for start in range(0, len(histories), batch):
         rows = histories.take(slice(start, start + batch))

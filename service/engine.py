@@ -109,7 +109,9 @@ class Engine:
         store: Store | None = None,
         recent: Recent | None = None,
     ) -> "Engine":
-        """A version, checked and warm. Raises RegistryError, ArtifactError, or ModelError where its scores are no numbers."""
+        """A version, checked and warm. Raises RegistryError, ArtifactError, ConfigError without faiss, or ModelError where
+        its scores are no numbers.
+        """
         artifact, stored = registry.load(version)
         index = registry.index(version) if settings.indexes(len(artifact.items)) else None
         return cls(registry.show(version), artifact, stored, settings, store, recent, index)

@@ -1,7 +1,6 @@
 """Lists of stored users, kept while all that they were made from stands; and the layer that gives them before the routes."""
 
 import re
-from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -39,7 +38,8 @@ class Asked(NamedTuple):
 
 class KeptLists:
     """Who asks the same again, or for a plain list, needs not be routed, read and checked as others are: that takes longer than
-    the list. `state["asked"]` is for the route that goes on, and that says what is wrong where a list cannot be had.
+    the list. For the route that goes on there are `state["asked"]`, and `state["failed"]` where a list cannot be had: it says
+    what is wrong.
     """
 
     path = f"{BEFORE}{{user_id:id}}{AFTER}"  # as the route has it, for the log and the figures
@@ -52,10 +52,12 @@ class KeptLists:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "GET":
             path: str = scope["path"]
-            if path.startswith(BEFORE) and path.endswith(AFTER):
+            if path.startswith(BEFORE) and path.endswith(AFTER, len(BEFORE)):
                 response = None
-                with suppress(HTTPException, RecsysError):  # which the route raises again, where they are answered
+                try:
                     response = await self._given(scope, path[len(BEFORE) : -len(AFTER)])
+                except (HTTPException, RecsysError) as error:  # which the route raises, where they are answered
+                    scope["state"]["failed"] = error
                 if response is not None:
                     scope["route"] = self
                     await response(scope, receive, send)

@@ -13,7 +13,7 @@ def access_logger() -> Any:
     stamped = structlog.processors.TimeStamper(fmt="iso", utc=True)
     return structlog.wrap_logger(
         structlog.WriteLogger(sys.stderr),
-        processors=[stamped, structlog.processors.JSONRenderer(lambda line, **_: to_json(line).decode())],
+        processors=[stamped, structlog.processors.JSONRenderer(lambda line, **_: to_json(line, fallback=repr).decode())],
         wrapper_class=structlog.BoundLogger,
     ).bind()
 

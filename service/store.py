@@ -32,7 +32,8 @@ Execute: TypeAlias = "Callable[[str, tuple[str, ...]], Iterable[Sequence[Any]]]"
 
 SCHEMA = 2  # 2: the table of impressions
 CANONICAL_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
-ASKED_AT_ONCE = 500  # ids, or rows, of one query
+ASKED_AT_ONCE = 500  # ids of one query
+PLACES = 999  # for values in one statement, which any SQLite has
 BUSY_SECONDS = 30  # that a writer waits for others
 LONGEST_HISTORY = 100_000  # events of a user that are read, the latest
 POSTGRES_LOCK = 7_204_131  # any number of our own
@@ -285,7 +286,7 @@ class Store:
             rows = [
                 each for each in shown if each.user_id not in erased or each.shown_at > erased[each.user_id] + SETTLING_SECONDS
             ]
-            for some in _at_once(rows):
+            for some in _at_once(rows, PLACES // len(Shown._fields)):
                 connection.exec_driver_sql(self._insertion(impressions.name, Shown._fields, len(some)), tuple(chain(*some)))
 
     def drop_shown(self, before: int, most: int) -> int:
@@ -343,9 +344,9 @@ class Store:
 
     def _ask(self, loop: asyncio.AbstractEventLoop) -> None:
         asking = self._asking.pop(loop)
-        names = [ITEMS_COUNTER, *{user for user, _ in asking if "\0" not in user}]  # which no database keeps
+        names = [ITEMS_COUNTER, *{user for user, _ in asking if _can_be_kept(user)}]
         if self._quick is not None:
-            with suppress(sqlite3.Error):  # what is wrong, the thread finds out
+            with suppress(Exception):  # what is wrong, the thread finds out
                 _tell(asking, self._counts(self._quick.execute, names))
                 return
         task = loop.create_task(self._ask_by_thread(asking, names))
@@ -364,9 +365,7 @@ class Store:
                 if not future.done():
                     future.set_exception(error)
 
-    def _counts(
-        self, execute: Callable[[str, tuple[str, ...]], Iterable[Sequence[Any]]], names: Sequence[str]
-    ) -> dict[str, int]:
+    def _counts(self, execute: Execute, names: Sequence[str]) -> dict[str, int]:
         """The counters of those names that have one."""
         found: dict[str, int] = {}
         for some in _at_once(names):
@@ -442,10 +441,10 @@ class Store:
             yield connection
 
 
-def _at_once(names: Sequence[T]) -> Iterator[Sequence[T]]:
+def _at_once(names: Sequence[T], most: int = ASKED_AT_ONCE) -> Iterator[Sequence[T]]:
     """As many at a time as one query takes."""
-    for start in range(0, len(names), ASKED_AT_ONCE):
-        yield names[start : start + ASKED_AT_ONCE]
+    for start in range(0, len(names), most):
+        yield names[start : start + most]
 
 
 def _own_connection(engine: sa.Engine) -> sqlite3.Connection:
@@ -456,6 +455,14 @@ def _own_connection(engine: sa.Engine) -> sqlite3.Connection:
     assert isinstance(own, sqlite3.Connection)
     own.execute("pragma busy_timeout = 0").close()
     return own
+
+
+def _can_be_kept(text: str) -> bool:
+    """Whether a database can hold it at all."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:  # half of a pair of surrogates
+        return False
 
 
 def _tell(asking: Sequence[Asking], counts: Mapping[str, int]) -> None:

@@ -100,11 +100,15 @@ class Job:
         with whole_file(self.folder / "error.json") as partial:
             partial.write_text(json.dumps({"kind": type(error).__name__, "what": str(error)}))
 
+    @property
+    def failed(self) -> bool:
+        """Whether a rank has said why nothing comes of it."""
+        return (self.folder / "error.json").exists()
+
     def finished(self) -> tuple[dict[str, Tensor], FitRecord] | None:
         """The whole model and what `finish` was given, None before. Raises what `fail` was given."""
-        failure = self.folder / "error.json"
-        if failure.exists():
-            told = json.loads(failure.read_text())
+        if self.failed:
+            told = json.loads((self.folder / "error.json").read_text())
             raise getattr(errors, told["kind"])(told["what"])
         path = self.folder / "record.json"
         if not path.exists():

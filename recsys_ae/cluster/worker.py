@@ -19,6 +19,8 @@ PROGRESS = "progress "
 def main() -> None:
     """Fit with the others; the first rank writes what came of it."""
     job = Job(Path(sys.argv[1]))
+    if job.failed:  # before torchrun has started all again
+        return
     told = job.told
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     device = told["device"]
@@ -31,14 +33,14 @@ def main() -> None:
         run = RunContext(**job.run() | {"device": device, "progress": _tell, "rank": distributed.get_rank()})
         try:
             record = model.fit(job.train(), validation=job.validation(), run=run)
-        except RecsysError as error:  # all ranks come to it alike, and would again
-            job.fail(error)
-        else:
             if run.rank == 0 or run.shared == "items":
                 job.keep(model.tensors(), run.rank)
-            distributed.barrier()
-            if run.rank == 0:
-                job.finish(record)
+        except RecsysError as error:  # the others come to it too, or lose this one: it would be the same again
+            job.fail(error)
+            return
+        distributed.barrier()
+        if run.rank == 0:
+            job.finish(record)
         distributed.barrier()
     finally:
         distributed.destroy_process_group()
@@ -50,6 +52,7 @@ def _meet(backend: str) -> None:
     place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     attempt = f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}"
     store = distributed.PrefixStore(attempt, distributed.TCPStore(*place))  # type: ignore[attr-defined]
+    backend = "cpu:gloo,cuda:nccl" if backend == "nccl" else backend  # counts and lists are exchanged on the CPU
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
 

@@ -16,6 +16,8 @@ from recsys_ae.errors import CheckpointError
 from recsys_ae.scratch import whole_file
 from recsys_ae.training.ranks import Ranks
 
+DAMAGED = -1  # in the place of an epoch
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -73,10 +75,20 @@ class Checkpoints:
         """What all go on from; None where they begin anew. Raises CheckpointError where a file is damaged."""
         if not self._ranks.by_items:
             return load_checkpoint(self._folder, self._key)
-        found = [load_checkpoint(self._place(epoch), self._key) for epoch in (0, 1)]
-        own = torch.tensor([checkpoint.state["epoch"] if checkpoint else 0 for checkpoint in found])
-        common = set.intersection(*(set(epochs.tolist()) for epochs in self._ranks.of_all(own)))
-        return next((each for each in found if each is not None and each.state["epoch"] == max(common, default=0)), None)
+        found, damaged = list[Checkpoint | None](), None
+        try:
+            found = [load_checkpoint(self._place(epoch), self._key) for epoch in (0, 1)]
+        except CheckpointError as error:
+            damaged = error
+        own = [DAMAGED, DAMAGED] if damaged else [checkpoint.state["epoch"] if checkpoint else 0 for checkpoint in found]
+        of_all = [epochs.tolist() for epochs in self._ranks.of_all(torch.tensor(own))]  # so that all hear of it
+        if damaged is not None:
+            raise damaged
+        for rank, epochs in enumerate(of_all):
+            if DAMAGED in epochs:
+                raise CheckpointError(f"{self._folder.parent / f'rank-{rank}'}: damaged; delete it to train from the start")
+        common = max(set.intersection(*map(set, of_all)), default=0)
+        return next((each for each in found if each is not None and each.state["epoch"] == common), None)
 
     def _place(self, epoch: int) -> Path:
         return self._folder / str(epoch % 2) if self._ranks.by_items else self._folder

@@ -29,8 +29,11 @@ async def recommend_to_user(
 ) -> Response:
     """The k best items for a user whose history was stored with the model; items of that history are left out."""
     refuse_longer(query.k, ("query", "k"), settings_of(request))
-    asked: Asked = request.scope["state"].get("asked") or await asked_for(request.app, user_id, request.scope["query_string"])
+    state = request.scope["state"]
     try:
+        if "failed" in state:
+            raise state["failed"]
+        asked: Asked = state.get("asked") or await asked_for(request.app, user_id, request.scope["query_string"])
         return await made(request.app, request.scope, asked, user_id, query)
     except CannotShapeError as error:
         raise invalid(("query", error.key), str(error)) from None

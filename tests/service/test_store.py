@@ -184,9 +184,9 @@ async def stamps(store: Store, users: Iterable[str]) -> list[tuple[int, int]]:
 
 def test_each_who_asks_in_the_same_turn_has_the_own_stamp(store: Store) -> None:
     """More than one query takes, some of them twice, one whom no database keeps; anew after every write."""
-    users = [f"u{n % 700}" for n in range(1_400)] + ["nobody", "nul\0"]
+    users = [f"u{n % 700}" for n in range(1_400)] + ["nobody", "nul\0", "half \ud800"]
     store.add([event(n, user) for n, user in enumerate(users[:350])])
-    assert asyncio.run(stamps(store, users)) == [(int(n % 700 < 350 and n < 1_400), 0) for n in range(1_402)]
+    assert asyncio.run(stamps(store, users)) == [(int(n % 700 < 350 and n < 1_400), 0) for n in range(1_403)]
     store.switch_off("7")
     store.add([event(1_000, "u0")])
     assert asyncio.run(stamps(store, ["u0", "u1", "nul\0"])) == [(2, 1), (1, 1), (0, 1)]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 from torch import Generator
@@ -15,6 +16,8 @@ from recsys_ae import MODELS, rank_top_k
 from recsys_ae.cluster import fit_by_ranks
 from recsys_ae.cluster.job import Job
 from recsys_ae.errors import CheckpointError, ModelError
+from recsys_ae.histories import Histories, Holdout
+from recsys_ae.ids import IdMap
 from recsys_ae.models import Recommender, autoencoder
 from recsys_ae.training.batches import DeviceHistories, OwnItems, Part
 from recsys_ae.training.ranks import Ranks
@@ -164,6 +167,29 @@ def test_a_rank_that_is_killed_costs_no_more_than_an_epoch(share: Literal["users
 
 def _command(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").split(" -m ")[1]
+
+
+@pytest.mark.slow
+def test_lists_of_shards_go_by_the_same_blocks_on_every_rank() -> None:
+    """9,999 items and 3,400 validation users: by its own items a rank would take 3,355 of them at once, the other 3,356."""
+    rng = np.random.default_rng(0)
+    rows = Histories.from_rows([rng.choice(9_999, 6, replace=False).tolist() for _ in range(3_400)], 9_999)
+    first = np.arange(6 * 3_400) % 6 < 4
+    judged = Holdout(IdMap(tuple(range(3_400))), rows.select(first), rows.select(~first))
+    alone, together = (MODELS["mult_dae"](small_config("mult_dae", epochs=1), 9_999) for _ in range(2))
+    expected = alone.fit(rows, validation=judged, run=cpu(metric="recall@100"))
+    record = fit_by_ranks(together, rows, judged, cpu(metric="recall@100"), 2, share="items")
+    assert record.validation == pytest.approx(expected.validation, rel=0.02)
+
+
+@pytest.mark.slow
+def test_a_rank_whose_checkpoint_is_damaged_is_told_of_by_all(tmp_path: Path) -> None:
+    run = cpu(checkpoint_folder=tmp_path)
+    fit_by_ranks(made("mult_dae"), tastes(90), None, run, 2, share="items")
+    path = next((tmp_path / "rank-1").glob("*/checkpoint.safetensors"))
+    path.write_bytes(path.read_bytes()[:-1] + b"\1")
+    with pytest.raises(CheckpointError, match=r"rank-1.*damaged.*delete it to train from the start"):
+        fit_by_ranks(made("mult_dae"), tastes(90), None, run, 2, share="items")
 
 
 @pytest.mark.slow
