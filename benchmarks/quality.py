@@ -122,6 +122,7 @@ BENCHMARKS = {
         others={
             "item_knn as published": ("item_knn", {"neighbours": 100, "similarity": "cosine", "score": "average"}),
             "ensemble with user_knn": ("ensemble", {"members": LINEAR}),
+            "mult_dae from als": ("mult_dae", {"pretrain": "als"}),
             # the epochs are those that early stopping finds for mult_dae alone
             "ensemble with user_knn, mult_dae": ("ensemble", {"members": [*LINEAR, {"name": "mult_dae", "epochs": 32}]}),
         },
