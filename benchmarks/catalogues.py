@@ -60,7 +60,7 @@ def a_step(items: int, softmax: str, n_steps: int) -> dict[str, Any]:
     steps: Steps = WholeSteps(parameters, 0.0)
     if (negatives := model._negatives()) is not None:
         sampling = Sampling(data, len(histories), items, BATCH, negatives)
-        steps = SampledSteps(parameters, frozenset(name for name, axis in model.layout().items() if axis == 0), sampling, 0.0)
+        steps = SampledSteps(parameters, model.by_item, sampling, 0.0)
     times = []
     for bags in data.whole().batches(BATCH):
         begin = time.perf_counter()

@@ -21,8 +21,9 @@ from safetensors.torch import load_file, save_file
 from scipy.sparse import csr_array, load_npz, save_npz
 
 from benchmarks.compare import Comparison, answer, in_turn, median, report, run_side, side
+from benchmarks.floor import ranking_floor
 from benchmarks.quality import BENCHMARKS
-from recsys_ae.ceiling import ceiling, ranking_floor
+from recsys_ae.ceiling import ceiling
 from recsys_ae.evaluation import evaluate
 from recsys_ae.histories import Histories, Holdout
 from recsys_ae.ids import IdMap

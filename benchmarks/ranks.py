@@ -48,7 +48,7 @@ def memory() -> int:
     """Bytes that this process has taken at most, the files it maps left out where the system tells them apart."""
     status = Path("/proc/self/status").read_text()
     kept = sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
-    return max(kept, 0) * 1024
+    return kept * 1024
 
 
 def a_rank(folder: Path, items: int, steps: int) -> None:
@@ -56,7 +56,7 @@ def a_rank(folder: Path, items: int, steps: int) -> None:
     distributed.init_process_group("gloo")
     torch.set_num_threads(1)
     ranks = Ranks(distributed.get_rank(), distributed.get_world_size(), "items")
-    sent = _counting(ranks)
+    sent = _counting()
     histories = Histories(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}, n_items=items)
     begin = time.perf_counter()
     data = OwnItems.of(histories, torch.device("cpu"), ranks)
@@ -65,10 +65,9 @@ def a_rank(folder: Path, items: int, steps: int) -> None:
     model._ranks = ranks
     generator = Generator().manual_seed(0)
     parameters = {name: tensor.requires_grad_() for name, tensor in model.initial(generator).items()}
-    by_item = frozenset(name for name, axis in model.layout().items() if axis == 0)
     negatives = model.config.negatives // ranks.size
     own = len(range(items)[ranks.mine(items)])
-    taken = SampledSteps(parameters, by_item, Sampling(data, len(histories), own, BATCH, negatives), 0.0)
+    taken = SampledSteps(parameters, model.by_item, Sampling(data, len(histories), own, BATCH, negatives), 0.0)
     order = torch.randperm(len(histories), generator=generator)
     times, losses, peak = [], [], memory()
     for rows in order[: steps * BATCH].split(BATCH):
@@ -93,7 +92,7 @@ def a_rank(folder: Path, items: int, steps: int) -> None:
     distributed.destroy_process_group()
 
 
-def _counting(ranks: Ranks) -> list[int]:
+def _counting() -> list[int]:
     """Bytes of each tensor that is summed over the ranks."""
     sent: list[int] = []
     plain = distributed.all_reduce

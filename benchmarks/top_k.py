@@ -22,8 +22,9 @@ from scipy.sparse import csr_array, csr_matrix, load_npz, save_npz
 from threadpoolctl import threadpool_limits
 
 from benchmarks.compare import Comparison, answer, in_turn, median, report, run_side, side
+from benchmarks.floor import ranking_floor
 from benchmarks.quality import BENCHMARKS
-from recsys_ae.ceiling import ceiling, ranking_floor
+from recsys_ae.ceiling import ceiling
 from recsys_ae.histories import Histories
 from recsys_ae.models import MODELS, ModelConfig
 from recsys_ae.models.base import FactorRecommender

@@ -36,9 +36,10 @@ from benchmarks.compare import (
     side,
     to_target,
 )
+from benchmarks.floor import epoch_floor
 from benchmarks.quality import BENCHMARKS
 from benchmarks.record import forget_peak, peak_bytes
-from recsys_ae.ceiling import ceiling, epoch_floor
+from recsys_ae.ceiling import ceiling
 from recsys_ae.histories import Histories, Holdout
 from recsys_ae.models import MODELS
 from recsys_ae.training import RunContext

@@ -24,7 +24,7 @@ from pipelines.telling.record import NightRecord
 from pipelines.train import Report, artifact_of, fit, index_of, refit, require_index
 from pipelines.versions import in_test
 from pipelines.warm import origin
-from recsys_ae.artifact import Artifact
+from recsys_ae.artifact import TENSORS, Artifact
 from recsys_ae.dataset import Dataset
 from recsys_ae.errors import ArtifactError, ConfigError, GateError
 from recsys_ae.evaluation import evaluate
@@ -233,7 +233,7 @@ def train(config: RunConfig, section: ModelSection, split: Split, journal: Journ
             shutil.rmtree(home, ignore_errors=True)
             made.rename(home)
         written = read_sealed(home / "whole" / "manifest.json")
-        return {"validation": validation, "digest": written["files"]["model.safetensors"], "warm_start": written["warm_start"]}
+        return {"validation": validation, "digest": written["files"][TENSORS], "warm_start": written["warm_start"]}
 
     found = journal.stage(f"train {section.key}", inputs, work, lambda _: whole(home / "twin") and whole(home / "whole"))
     return Candidate(section, home, found["validation"])

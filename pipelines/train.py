@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ from pipelines.latent.content import with_cold_items
 from recsys_ae.artifact import Artifact, environment
 from recsys_ae.cluster import fit_by_ranks
 from recsys_ae.dataset import Dataset
-from recsys_ae.errors import CheckpointError, ConfigError
+from recsys_ae.errors import CheckpointError
 from recsys_ae.evaluation import evaluate
 from recsys_ae.histories import Holdout
-from recsys_ae.index import Index
+from recsys_ae.index import Index, require_faiss
 from recsys_ae.models import MODELS, Recommender
 from recsys_ae.registry import Registry, StoredUsers
 from recsys_ae.split import Split, Window
@@ -149,8 +148,8 @@ def write_version(config: RunConfig, fitted: Fitted, model: Recommender, metrics
 
 def require_index(config: RunConfig) -> None:
     """Raises ConfigError where versions may need an index and faiss is missing: before the training, not after it."""
-    if config.publish.index_from_items is not None and find_spec("faiss") is None:
-        raise ConfigError("[publish] index_from_items needs faiss; pip install 'recsys-ae[faiss]'")
+    if config.publish.index_from_items is not None:
+        require_faiss()
 
 
 def index_of(config: RunConfig, artifact: Artifact, stored: StoredUsers) -> Index | None:

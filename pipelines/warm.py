@@ -8,15 +8,12 @@ from torch import Generator, Tensor
 
 from pipelines.config import ModelSection, RunConfig
 from pipelines.held_out import held_out
-from recsys_ae.artifact import Artifact
+from recsys_ae.artifact import TENSORS, Artifact
 from recsys_ae.errors import StorageError, WidthError
 from recsys_ae.models import MODELS
 from recsys_ae.registry import TWIN, Registry
 from recsys_ae.split import Split
 from recsys_ae.warm_start import WarmStart, warm_start
-
-TENSORS = "model.safetensors"
-
 
 SIDES = ("twin", "whole")
 

@@ -64,19 +64,6 @@ def _median(work: Callable[[], object]) -> float:
 
 
 @dataclass(frozen=True)
-class Floor:
-    """Seconds that the products and the passes over memory would take at the ceiling, one after the other."""
-
-    products: float
-    memory: float
-
-    def reached(self, seconds: float) -> dict[str, float]:
-        """As the result file has it, with our own time over it."""
-        total = self.products + self.memory
-        return asdict(self) | {"total": total, "ours": seconds, "ours_over_floor": round(seconds / total, 2)}
-
-
-@dataclass(frozen=True)
 class StepCost:
     """What a step of a linear autoencoder, items-width-items, tied, costs at least: seconds, and the bytes that stay."""
 
@@ -109,18 +96,3 @@ def step_cost(
         4 * parameters * (4 if exact else 3),
         {"users": 4 * trained * (width + 1), "items": 4 * (2 * batch * width + ROW_SUMS * batch)},
     )
-
-
-def epoch_floor(limit: Ceiling, users: int, items: int, hidden: int, latent: int, batch: int) -> Floor:
-    """An epoch of items-hidden-latent-hidden-items with a sparse first layer, exact softmax and dense Adam."""
-    steps = -(-users // batch)
-    last = sum(2 * users * hidden * items / limit.best(product) for product in next(iter(limit.products.values())))
-    small = 3 * 2 * users * 3 * latent * hidden / limit.best("forward")  # mean, log variance, first decoder layer
-    parameters = 2 * items * hidden + 3 * latent * hidden
-    passes = 4 * (ADAM * parameters * steps + LOGITS * users * items)
-    return Floor(last + small, passes / limit.copy)
-
-
-def ranking_floor(limit: Ceiling, users: int, items: int, width: int) -> Floor:
-    """Scores of all items for all users in float32, written and read once."""
-    return Floor(2 * users * width * items / limit.products["float32"]["forward"], 2 * 4 * users * items / limit.copy)

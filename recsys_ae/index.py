@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -110,9 +111,14 @@ def _last_line(error: RuntimeError) -> str:
     return str(error).strip().rpartition("\n")[2]
 
 
+def require_faiss() -> None:
+    """Raises ConfigError where faiss is missing."""
+    if find_spec("faiss") is None:
+        raise ConfigError("index_from_items needs faiss; pip install 'recsys-ae[faiss]'")
+
+
 def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError:
-        raise ConfigError("index_from_items needs faiss; pip install 'recsys-ae[faiss]'") from None
+    require_faiss()
+    import faiss
+
     return faiss

@@ -175,11 +175,11 @@ class Registry:
     def index(self, version: str | None = None) -> Index | None:
         """The approximate index that a version was published with. Raises what `load` does, and ConfigError without faiss."""
         folder = self.path / self._resolve(version)
-        facts = self.show(folder.name).get("index")
-        if facts is None:
+        about = read_sealed(folder / VERSION)
+        if about.get("index") is None:
             return None
-        check_digest(folder / INDEX, self._files(folder).get(INDEX))
-        return Index.load(folder / INDEX, facts)
+        check_digest(folder / INDEX, about["files"].get(INDEX))
+        return Index.load(folder / INDEX, about["index"])
 
     def manifest(self, version: str | None = None) -> dict[str, Any]:
         """What is known of a version's making."""

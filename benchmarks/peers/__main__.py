@@ -37,9 +37,10 @@ from benchmarks.compare import (
     side,
     to_target,
 )
+from benchmarks.floor import epoch_floor
 from benchmarks.quality import BENCHMARKS
 from benchmarks.training import BATCH, HIDDEN, LATENT, SETTINGS
-from recsys_ae.ceiling import ceiling, epoch_floor
+from recsys_ae.ceiling import ceiling
 from recsys_ae.evaluation import mean_metric
 from recsys_ae.histories import Histories
 from recsys_ae.models import MODELS

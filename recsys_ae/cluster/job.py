@@ -92,7 +92,7 @@ class Job:
 
     def finish(self, record: FitRecord) -> None:
         """What came of it, once all that is kept is there."""
-        with whole_file(self.folder / "record.json") as partial:
+        with whole_file(self._record) as partial:
             partial.write_text(json.dumps(asdict(record)))
 
     def fail(self, error: RecsysError) -> None:
@@ -105,15 +105,23 @@ class Job:
         """Whether a rank has said why nothing comes of it."""
         return (self.folder / "error.json").exists()
 
+    @property
+    def ended(self) -> bool:
+        """Whether all that will come of it is there."""
+        return self.failed or self._record.exists()
+
     def finished(self) -> tuple[dict[str, Tensor], FitRecord] | None:
         """The whole model and what `finish` was given, None before. Raises what `fail` was given."""
         if self.failed:
             told = json.loads((self.folder / "error.json").read_text())
             raise getattr(errors, told["kind"])(told["what"])
-        path = self.folder / "record.json"
-        if not path.exists():
+        if not self._record.exists():
             return None
-        return self._whole_model(), FitRecord(**json.loads(path.read_text()))
+        return self._whole_model(), FitRecord(**json.loads(self._record.read_text()))
+
+    @property
+    def _record(self) -> Path:
+        return self.folder / "record.json"
 
     def _whole_model(self) -> dict[str, Tensor]:
         """The tensors of one rank, or of all where each holds the rows of the items `rank`, `rank + size`, and so on."""
@@ -122,13 +130,12 @@ class Job:
         if size == 1 or shared != "items":
             return tensors
         model = self.model()
-        by_item = [name for name, axis in model.layout().items() if axis == 0]
-        for name in by_item:
+        for name in model.by_item:
             own, tensors[name] = tensors[name], tensors[name].new_empty(model.n_items, *tensors[name].shape[1:])
             tensors[name][::size] = own
         for rank in range(1, size):
             rows = load_file(self._tensors_of(rank))
-            for name in by_item:
+            for name in model.by_item:
                 tensors[name][rank::size] = rows[name]
         return tensors
 

@@ -159,9 +159,8 @@ class Autoencoder(LatentRecommender):
         self._tensors = {}  # a fit that fails leaves no model behind
         ranks = self._ranks = self._sharing(run)
         parameters = self._begun(train, run, generator) if run.initial is None else self._copied(run.initial, device)
-        by_item = frozenset(name for name, axis in self.layout().items() if axis == 0)
         if ranks.by_items:
-            whole = {name for name in by_item if len(parameters[name]) == self.n_items}
+            whole = {name for name in self.by_item if len(parameters[name]) == self.n_items}
             parameters |= {name: parameters[name][ranks.mine(self.n_items)].clone() for name in whole}
         judged_by_all = cast(Holdout, validation)
         mine = judged_by_all if validation is None or ranks.alone else validation.take(ranks.mine(len(validation)))
@@ -186,7 +185,7 @@ class Autoencoder(LatentRecommender):
             generator,
             self._run_key(validation, run),
             self.rows,
-            by_item,
+            self.by_item,
             self._negatives(),
         )
         self._tensors, self._scratch = self._finished(parameters), Scratch()

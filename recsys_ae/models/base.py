@@ -46,6 +46,11 @@ class Recommender(ABC):
     def layout(self) -> dict[str, int | None]:
         """The item axis of each tensor; None where it has none."""
 
+    @property
+    def by_item(self) -> frozenset[str]:
+        """The tensors whose first axis is items."""
+        return frozenset(name for name, axis in self.layout().items() if axis == 0)
+
     def score(self, histories: Histories, items: Tensor | None = None) -> Tensor:
         """Scores (B, I) float32, finite, of all items, or of the columns `items` (J,) int64 alone, (B, J). Pure.
 

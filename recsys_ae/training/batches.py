@@ -125,13 +125,21 @@ class SparseRows:
 
     def batch(self, rows: Tensor) -> Bags:
         """The given rows (B,) int64, in that order."""
+        return self._taken(rows)[0]
+
+    def batches(self, rows: Tensor, size: int) -> Iterator[Bags]:
+        """The given rows (B,) int64, `size` after another."""
+        return self.batch(rows).batches(size)
+
+    def _taken(self, rows: Tensor) -> tuple[Bags, Tensor]:
+        """The given rows, and which of all entries theirs are (N,)."""
         starts = self.indptr[rows]
         lengths = self.indptr[rows + 1] - starts
         ends = lengths.cumsum(0)
         offsets = ends - lengths
         owner = torch.repeat_interleave(lengths)  # (N,)
         entries = torch.arange(len(owner), device=rows.device).add_((starts - offsets)[owner])
-        return Bags(self.columns[entries], self.weights[entries], offsets.int(), owner.int())
+        return Bags(self.columns[entries], self.weights[entries], offsets.int(), owner.int()), entries
 
     def whole(self) -> Bags:
         """All rows in order."""
@@ -188,13 +196,15 @@ class OwnItems(SparseRows):
         )
 
     def batch(self, rows: Tensor) -> Bags:
-        bags = super().batch(rows)
+        bags, entries = self._taken(rows)
         lengths = self.lengths[rows]
         begins = lengths.cumsum(0) - lengths
-        places = SparseRows(self.indptr, self.columns, self.places).batch(rows).weights  # in the batch's order
         everyone = torch.arange(len(rows), device=rows.device)
-        part = Part(everyone, begins[bags.rows] + places, len(rows), int(lengths.sum()), 1.0, self.ranks)
+        part = Part(everyone, begins[bags.rows] + self.places[entries], len(rows), int(lengths.sum()), 1.0, self.ranks)
         return replace(bags, part=part)
+
+    def batches(self, rows: Tensor, size: int) -> Iterator[Bags]:
+        return (self.batch(batch) for batch in torch.split(rows, size))
 
 
 Rows: TypeAlias = type[DeviceHistories] | type[OrderedHistories]

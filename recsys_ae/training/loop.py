@@ -222,11 +222,9 @@ class _Batches:
                     yield objective, bags
 
     def _gathered(self, rows: Tensor) -> Iterator[Bags]:
-        if self.lengths is None and not isinstance(self.data, OwnItems):
-            yield from self.data.batch(rows).batches(self.size)
-            return
-        for batch in torch.split(rows, self.size):
-            yield self.data.batch(batch) if self.lengths is None else self._mine(batch)
+        if self.lengths is None:
+            return self.data.batches(rows, self.size)
+        return (self._mine(batch) for batch in torch.split(rows, self.size))
 
     def _mine(self, batch: Tensor) -> Bags:
         """This rank's part of a batch of users."""
