@@ -19,7 +19,7 @@ PROGRESS = "progress "
 def main() -> None:
     """Fit with the others; the first rank writes what came of it."""
     job = Job(Path(sys.argv[1]))
-    if job.failed:  # before torchrun has started all again
+    if job.ended:  # and one rank was gone before another had done with it: torchrun has started all again
         return
     told = job.told
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))

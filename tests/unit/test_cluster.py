@@ -83,9 +83,10 @@ def test_a_job_is_read_as_it_was_written(tmp_path: Path) -> None:
     told = job.run()
     assert all(torch.equal(told["initial"][name], tensor) for name, tensor in initial.items())
     assert (told["seed"], told["stop_after"], told["metric"], told["checkpoint_folder"]) == (3, 2, "recall@10", tmp_path / "c")
-    assert job.finished() is None
+    assert job.finished() is None and not job.ended
     job.keep(initial, 0)
     job.finish(FitRecord(epochs=2, losses=[2.0, 1.0]))
+    assert job.ended
     tensors, record = job.finished() or pytest.fail("nothing came of it")
     assert record.losses == [2.0, 1.0] and tensors.keys() == initial.keys()
     job.fail(CheckpointError("it is damaged"))
