@@ -1,19 +1,20 @@
 """What is logged, as JSON lines on stderr."""
 
+import json
 import logging
 import sys
 from typing import Any
 
 import structlog
-from pydantic_core import to_json
 
 
 def access_logger() -> Any:
-    """JSON lines on stderr. Each request writes one: bound and with pydantic's encoder it takes half as long."""
+    """JSON lines on stderr. Each request writes one, so logger and encoder are made once."""
+    encode = json.JSONEncoder(default=repr).encode
     stamped = structlog.processors.TimeStamper(fmt="iso", utc=True)
     return structlog.wrap_logger(
         structlog.WriteLogger(sys.stderr),
-        processors=[stamped, structlog.processors.JSONRenderer(lambda line, **_: to_json(line, fallback=repr).decode())],
+        processors=[stamped, structlog.processors.JSONRenderer(lambda line, **_: encode(line))],
         wrapper_class=structlog.BoundLogger,
     ).bind()
 
