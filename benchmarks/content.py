@@ -26,7 +26,7 @@ from recsys_ae.dataset import Dataset
 from recsys_ae.datasets.generator import GeneratorConfig, generate
 from recsys_ae.evaluation import Evaluation, evaluate, judge
 from recsys_ae.histories import Holdout
-from recsys_ae.latent.content import place
+from recsys_ae.latent.content import Placement
 from recsys_ae.latent.features import ItemFeatures, bag_of_words, beside, words_of
 from recsys_ae.latent.images import ImageConfig, Pixels, fit_images
 from recsys_ae.log import Cleaning, InteractionLog
@@ -132,7 +132,7 @@ def placed(content: Content, split: Split, name: str, seed: int) -> tuple[dict[s
     for kind, features in content.features.items():
         values, known = features.over(content.data.items)
         begin = time.process_time()
-        made = place(model, values, np.flatnonzero(known & (popularity == 0)), np.where(known, np.sqrt(popularity), 0))
+        made = Placement(values, np.flatnonzero(known & (popularity == 0)), np.where(known, np.sqrt(popularity), 0))(model)
         found[f"{name} by {kind}"] = evaluate(made.model, split.test, KS)
         facts[kind] = {
             "map_cpu_seconds": round(time.process_time() - begin, 1),

@@ -2,26 +2,23 @@
 
 import datetime
 import glob
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.config import ItemsSection, Paths, RunConfig, SplitSection
+from pipelines.config import Paths, RunConfig, SplitSection
+from pipelines.items import Categories, Titles, read_items
+from pipelines.latent.placing import with_items_placed
 from pipelines.paths import local_paths, naming_objects
 from pipelines.stored import store_events
 from recsys_ae import datasets, log, sql
 from recsys_ae.cleaning import Cleaning
 from recsys_ae.dataset import Dataset
 from recsys_ae.errors import ConfigError
-from recsys_ae.ids import Id, IdKind, parse_id
 from recsys_ae.increments import EventSource, refresh
 from recsys_ae.log import InteractionLog
 from recsys_ae.split import Split, by_time_windows, given, item_hold_out, leave_last_out, strong_generalization
 from recsys_ae.staging import Columns
-
-Titles = dict[Id, str]
-Categories = dict[Id, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -106,32 +103,6 @@ def log_of(config: RunConfig) -> Path:
     return config.run.folder / "log.parquet"
 
 
-def read_items(config: RunConfig, kind: IdKind) -> tuple[Titles, Categories]:
-    """Titles and categories of `[items]` by item id. Ids are of the log's kind. Raises LogError."""
-    assert config.items.path is not None
-    paths = local_paths(config, config.items.path)
-    with naming_objects(config):
-        return items_of(paths, config.items, kind)
-
-
-def items_of(paths: Sequence[str], section: ItemsSection, kind: IdKind) -> tuple[Titles, Categories]:
-    """Titles and categories by item id, of files with the columns that the section names. Raises LogError."""
-    wanted = {"id": section.id, "title": section.title, "category": section.category}
-    rows = log.read_columns(paths, {role: name for role, name in wanted.items() if name})
-    titles: Titles = {}
-    categories: Categories = {}
-    for row in rows:
-        text = row["id"]
-        if text is None:
-            continue
-        item = parse_id(text, kind)
-        if row.get("title"):
-            titles[item] = str(row["title"])
-        if row.get("category"):
-            categories[item] = tuple(part.strip() for part in str(row["category"]).split("|") if part.strip())
-    return titles, categories
-
-
 def dataset(config: RunConfig, source: Source) -> Dataset:
     """The indexed data set."""
     return Dataset.from_log(source.log, config.log.preprocessing, source.titles, source.categories)
@@ -154,7 +125,7 @@ def split_windows(config: RunConfig) -> tuple[list[Split], dict[str, Any]]:
 
 def windows_of(config: RunConfig, source: Source) -> list[Split]:
     """A clean log, split: one split, or one for each window, oldest first."""
-    return _split(dataset(config, source), config.split, config.seed)
+    return [with_items_placed(config, split) for split in _split(dataset(config, source), config.split, config.seed)]
 
 
 def _split(data: Dataset, section: SplitSection, seed: int) -> list[Split]:

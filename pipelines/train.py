@@ -19,7 +19,6 @@ from recsys_ae.cluster import fit_by_ranks
 from recsys_ae.dataset import Dataset
 from recsys_ae.errors import CheckpointError
 from recsys_ae.evaluation import evaluate
-from recsys_ae.histories import Holdout
 from recsys_ae.index import Index, require_faiss
 from recsys_ae.models import MODELS, Recommender
 from recsys_ae.registry import Registry, StoredUsers
@@ -63,7 +62,7 @@ def train(config: RunConfig, promote: bool, report: Report | None = None) -> tup
 
 def publish(config: RunConfig, fitted: Fitted, split: Split, report: Report | None = None) -> Published:
     """Judge on the validation users, refit on all rows, write a registry version."""
-    metrics = evaluate(fitted.model, split.validation, config.ks).as_json()
+    metrics = evaluate(split.as_judged(fitted.model), split.validation, config.ks).as_json()
     model = refit(config, fitted, split, report)
     version = write_version(config, fitted, model, metrics, split.refit)
     return Published(fitted.section.key, version, metrics, False)
@@ -83,7 +82,7 @@ def fit(
 ) -> Fitted:
     """Fit on the training part, from `initial` where given; the best epoch on the validation users is kept."""
     model = MODELS[section.name](section.config, len(split.train.items))
-    return _fitted(config, section, model, split.train, split.validation, split.window, None, report, initial)
+    return _fitted(config, section, model, split, None, report, initial)
 
 
 def refit(
@@ -91,21 +90,21 @@ def refit(
 ) -> Recommender:
     """The same model on all rows for the number of epochs found, with the schedules of the full run."""
     model = MODELS[fitted.section.name](fitted.section.config, len(split.refit.items))
-    return _fitted(config, fitted.section, model, split.refit, None, split.window, fitted.record, report, initial).model
+    return _fitted(config, fitted.section, model, split, fitted.record, report, initial).model
 
 
 def _fitted(
     config: RunConfig,
     section: ModelSection,
     model: Recommender,
-    train: Dataset,
-    validation: Holdout | None,
-    window: Window | None,
+    split: Split,
     found: FitRecord | None,
     report: Report | None,
     initial: Initial | None,
 ) -> Fitted:
-    folder = checkpoint_folder(config, section, "refit" if validation is None else "fit", window)
+    """On the training part, or where something was `found` there on all rows."""
+    train, validation = (split.train, split.validation) if found is None else (split.refit, None)
+    folder = checkpoint_folder(config, section, "fit" if found is None else "refit", split.window)
     context = RunContext(
         seed=config.seed,
         device=config.run.device,
@@ -116,6 +115,7 @@ def _fitted(
         initial=initial,
         found=found,
         metric=config.publish.metric,
+        placed=None if validation is None else split.placed,
     )
     fit = model.fit
     if config.cluster.engine == "torchrun":

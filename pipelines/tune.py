@@ -175,10 +175,11 @@ def objective(config: RunConfig, search: ModelSearch, splits: Sequence[Split], t
             precision=config.run.precision,
             progress=watch,
             metric=config.publish.metric,
+            placed=split.placed,
         )
         model = model_class(model_config, len(split.train.items))
         model.fit(split.train.histories, validation=split.validation, run=context)
-        values.append(mean_metric(model, split.validation, config.publish.metric))
+        values.append(mean_metric(split.as_judged(model), split.validation, config.publish.metric))
     return sum(values) / len(values)
 
 

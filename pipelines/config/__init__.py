@@ -120,8 +120,9 @@ class RunConfig(BaseSettings):
         if self.split.kind != "given" and not (self.log.path or self.log.dataset or self.log.url or self.log.source):
             raise ValueError('[log] has no source; expected path = "FILE", url = "DATABASE" with a query, or dataset = "NAME"')
         if self.content is not None:
-            said = self.items.path is not None and (
-                (self.content.titles and self.items.title) or (self.content.categories and self.items.category)
+            said = (self.items.path is None and self.log.dataset is not None) or (
+                self.items.path is not None
+                and ((self.content.titles and self.items.title) or (self.content.categories and self.items.category))
             )
             if not said and self.content.images is None:
                 raise ValueError("[content] has nothing to go by; expected [items] with a title or category column, or images")

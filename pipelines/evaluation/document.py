@@ -45,6 +45,8 @@ def document(
     sides = _sides(splits) | {"checks": checks(splits)}
     if (counted := cold(splits)) is not None:
         sides["cold"] = counted
+    if config.content is not None and any(split.placed is not None for split in splits):
+        sides["placed_by"] = config.content.kinds
     content = {
         "schema": SCHEMA,
         "data": {

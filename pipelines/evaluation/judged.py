@@ -32,6 +32,8 @@ from recsys_ae.split import Split, Window
 from recsys_ae.staging import Columns
 from recsys_ae.training.run import FitRecord
 
+NOT_PLACED = "it keeps no rows of items: its cold items are not placed by what [content] says of them, and it guesses"
+
 
 @dataclass(frozen=True, eq=False)
 class Bench:
@@ -90,9 +92,10 @@ def judge_model(
 ) -> Judged:
     """A model as it is on the test users."""
     split = bench.split
+    judged = split.as_judged(model)
     return Judged(
         section.key,
-        evaluate(model, split.test, config.ks, catalogue=bench.catalogue, keep=kept_by(writer, bench)),
+        evaluate(judged, split.test, config.ks, catalogue=bench.catalogue, keep=kept_by(writer, bench)),
         split.window,
         config={"name": section.name, **section.config.model_dump(mode="json")},
         record=record,
@@ -101,7 +104,8 @@ def judge_model(
         train_users=len(split.train.users),
         fit_seconds=fit_seconds,
         peak_rss_bytes=peak_rss_bytes(),
-        vectors=item_vectors(model, bench.catalogue),
+        warnings=(NOT_PLACED,) if split.placed is not None and judged is model else (),
+        vectors=item_vectors(judged, bench.catalogue),
     )
 
 

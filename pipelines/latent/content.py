@@ -1,6 +1,5 @@
 """content fit: items that nobody has met are placed by what is known of them, in a version of its own."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,15 +8,15 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.config import ItemsSection, RunConfig
-from pipelines.ingest import Categories, Titles, items_of, read_items
+from pipelines.items import Categories, Titles, items_of, read_items
 from pipelines.latent.opening import opened, write_table
-from pipelines.latent.pictures import ItemImages, read_images
+from pipelines.latent.pictures import read_images
+from pipelines.latent.placing import features_of, item_features, said_of
 from recsys_ae.artifact import Artifact
 from recsys_ae.errors import ConfigError
-from recsys_ae.ids import Id, IdMap
+from recsys_ae.ids import IdMap
 from recsys_ae.latent.content import Extended, extend
-from recsys_ae.latent.features import WORDS, ItemFeatures, bag_of_words, beside, words_of
-from recsys_ae.latent.images import fit_images
+from recsys_ae.latent.features import WORDS, ItemFeatures
 from recsys_ae.registry import Registry, StoredUsers
 from recsys_ae.sources import FileSource, connection, matched
 
@@ -82,30 +81,12 @@ def with_cold_items(config: RunConfig, artifact: Artifact, stored: StoredUsers) 
     section = config.content
     if section is None:
         return artifact, stored
-    kind = artifact.items.kind
-    titles, categories = read_items(config, kind) if config.items.path is not None else ({}, {})
-    pictures = None if section.images is None else read_images(section.images, kind)
-    features = item_features(
-        titles if section.titles else {}, categories if section.categories else {}, pictures, section.words, config.seed
-    )
-    found = extend(artifact, features, titles, categories)
+    if config.items.path is not None:
+        titles, categories = read_items(config, artifact.items.kind)
+    else:
+        titles, categories = said_of(artifact.items, artifact.metadata)
+    found = extend(artifact, features_of(section, titles, categories, artifact.items, config.seed), titles, categories)
     return found.artifact, _over(stored, found.artifact.items)
-
-
-def item_features(
-    titles: Mapping[Id, str], categories: Mapping[Id, tuple[str, ...]], images: ItemImages | None, words: int, seed: int
-) -> ItemFeatures:
-    """Words of titles, categories and codes of images, beside one another. Raises ConfigError where there are none."""
-    kinds = []
-    if titles:
-        kinds.append(bag_of_words({id_: words_of(title) for id_, title in titles.items()}, words))
-    if categories:
-        kinds.append(bag_of_words(categories, words))
-    if images is not None:
-        kinds.append(ItemFeatures(images.items, fit_images(images.pixels, seed=seed).encode(images.pixels)))
-    if not kinds:
-        raise ConfigError("no titles, categories or images to place items by; expected at least one of them")
-    return beside(kinds)
 
 
 def columns_of(path: Path) -> list[str]:
@@ -117,10 +98,9 @@ def columns_of(path: Path) -> list[str]:
 
 def _described(artifact: Artifact, table: ItemsSection) -> tuple[Titles, Categories]:
     """What the table says, over what the version knows already: the file may hold the new items alone."""
-    known, titles, categories = artifact.metadata, *items_of([str(table.path)], table, artifact.items.kind)
-    own_titles = {i: t for i, t in zip(artifact.items.ids, known.titles, strict=False) if t} if table.title else {}
-    own_categories = {i: c for i, c in zip(artifact.items.ids, known.categories, strict=False) if c} if table.category else {}
-    return own_titles | titles, own_categories | categories
+    titles, categories = items_of([str(table.path)], table, artifact.items.kind)
+    own_titles, own_categories = said_of(artifact.items, artifact.metadata)
+    return (own_titles if table.title else {}) | titles, (own_categories if table.category else {}) | categories
 
 
 def _over(stored: StoredUsers, items: IdMap) -> StoredUsers:

@@ -226,6 +226,8 @@ def _sides(document: Document) -> list[tuple[str, str]]:
     split = document["split"]
     rows = [("kind", words.cause(split["kind"]))] if split.get("kind") else []
     rows += [(said, words.count(split[name])) for name, said in SIDES.items() if split.get(name) is not None]
+    if split.get("placed_by"):
+        rows.append(("cold items are placed by", words.plain(", ".join(split["placed_by"]))))
     for name in ("validation_from", "test_from", "test_until"):
         if isinstance(split.get(name), int | float):
             rows.append((name.replace("_", " "), words.day(split[name])))

@@ -1,7 +1,7 @@
 """Cold items: a ridge map from what is known of an item to the row that training would have given it (Gantner, Drumond,
 Freudenthaler, Rendle, Schmidt-Thieme 2010, Learning Attribute-to-Feature Mappings for Cold-Start Recommendations)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,8 +96,8 @@ class Placed:
     fits: dict[str, Fit]
 
 
-def place(model: Recommender, values: NDArray[np.floating], cold: NDArray[np.integer], weights: NDArray[np.floating]) -> Placed:
-    """The model with the rows of its cold columns (C,) replaced by what their features say; all other rows stay.
+class Placement:
+    """Gives models over one catalogue rows for their cold columns (C,), as their features say; all other rows stay.
 
     The map is learnt from the columns of positive weight that are not cold. A tied row serves encoder and decoder alike; in an
     untied model each has a map of its own, so that a cold item counts in a history too. A linear model's row and column of
@@ -108,25 +108,45 @@ def place(model: Recommender, values: NDArray[np.floating], cold: NDArray[np.int
         cold: columns to fill.
         weights: how much each item's own row is to be believed (I,); 0 leaves it out.
 
-    Raises DataError with less than two items to learn from, ModelError for a model that has no rows of items.
+    Raises DataError with less than two items to learn from.
     """
-    if isinstance(model, Ensemble):
-        return _placed_members(model, values, cold, weights)
-    warm = weights > 0
-    warm[cold] = False
-    if warm.sum() < 2:
-        raise DataError(f"{int(warm.sum())} items with features and users; expected at least two to learn a map from")
-    ridge = Ridge(values[warm], weights[warm].astype(np.float64))
-    tensors = {name: tensor.clone() for name, tensor in model.tensors().items()}
-    fits: dict[str, Fit] = {}
 
-    def rows_for(name: str, rows: Tensor) -> Tensor:
-        """What rows (I, R) of the warm items say of the cold ones, (C, R)."""
-        learnt = ridge.map(rows[torch.from_numpy(warm)].double().numpy())
-        fits[name] = learnt.fit
-        return torch.from_numpy(learnt(values[cold])).float()
+    def __init__(self, values: NDArray[np.floating], cold: NDArray[np.integer], weights: NDArray[np.floating]) -> None:
+        warm = weights > 0
+        warm[cold] = False
+        if warm.sum() < 2:
+            raise DataError(f"{int(warm.sum())} items with features and users; expected at least two to learn a map from")
+        self._ridge = Ridge(values[warm], weights[warm].astype(np.float64))
+        self._warm = torch.from_numpy(warm)
+        self._asked = values[cold]
+        self._columns = torch.from_numpy(np.asarray(cold, np.int64))
 
-    columns = torch.from_numpy(np.asarray(cold, np.int64))
+    def __call__(self, model: Recommender) -> Placed:
+        """The model with its cold items; it is itself left as it was. Raises ModelError where it has no rows of items."""
+        if isinstance(model, Ensemble):
+            return self._members_of(model)
+        tensors = {name: tensor.detach().cpu().clone() for name, tensor in model.tensors().items()}
+        fits: dict[str, Fit] = {}
+
+        def rows_for(name: str, rows: Tensor) -> Tensor:
+            """What rows (I, R) of the warm items say of the cold ones, (C, R)."""
+            learnt = self._ridge.map(rows[self._warm].double().numpy())
+            fits[name] = learnt.fit
+            return torch.from_numpy(learnt(self._asked)).float()
+
+        _fill(model, tensors, self._columns, rows_for)
+        own = {name: tensor.to(model.device) for name, tensor in tensors.items()}
+        return Placed(type(model)(model.config, model.n_items).restore(own), fits)
+
+    def _members_of(self, model: Ensemble) -> Placed:
+        placed = [self(member) for member in model.members]
+        fits = {f"members.{n}.{name}": fit for n, each in enumerate(placed) for name, fit in each.fits.items()}
+        tensors = model.tensors() | as_members(each.model.tensors() for each in placed)
+        return Placed(Ensemble(model.config, model.n_items).restore(tensors), fits)
+
+
+def _fill(model: Recommender, tensors: dict[str, Tensor], columns: Tensor, rows_for: Callable[[str, Tensor], Tensor]) -> None:
+    """Put what `rows_for` says of the columns (C,) into a model's tensors."""
     if isinstance(model, DenseItemWeights):
         weight = tensors["weights"]
         weight[columns] = rows_for("rows", weight)
@@ -148,16 +168,6 @@ def place(model: Recommender, values: NDArray[np.floating], cold: NDArray[np.int
                 raise ModelError(f"{type(model).__name__} keeps no row of numbers for each item ({name}); nothing to map to")
             found = rows_for(name, tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None])
             tensor[columns] = found.view(len(columns), *tensor.shape[1:]).to(tensor.dtype)
-    return Placed(type(model)(model.config, model.n_items).restore(tensors), fits)
-
-
-def _placed_members(
-    model: Ensemble, values: NDArray[np.floating], cold: NDArray[np.integer], weights: NDArray[np.floating]
-) -> Placed:
-    placed = [place(member, values, cold, weights) for member in model.members]
-    fits = {f"members.{n}.{name}": fit for n, each in enumerate(placed) for name, fit in each.fits.items()}
-    tensors = model.tensors() | as_members(each.model.tensors() for each in placed)
-    return Placed(Ensemble(model.config, model.n_items).restore(tensors), fits)
 
 
 def _similarities(tensors: Mapping[str, Tensor]) -> Tensor:
@@ -193,7 +203,7 @@ def extend(
     Each warm item counts by the root of its number of users, where that is known (docs/content.md). Without a cold item the
     artefact comes back as it is.
 
-    Raises DataError where ids are of another kind or too few items are there to learn from; ModelError as `place` does.
+    Raises DataError where ids are of another kind or too few items are there to learn from; ModelError as `Placement` does.
     """
     new = tuple(id_ for id_ in features.items.ids if id_ not in artifact.items)
     if new and len(artifact.items) and features.items.kind != artifact.items.kind:
@@ -205,7 +215,7 @@ def extend(
     cold = np.flatnonzero(known & (popularity == 0))
     if not len(cold):
         return Extended(artifact, ())
-    placed = place(widened(artifact.model, len(items)), values, cold, np.where(known, np.sqrt(popularity), 0))
+    placed = Placement(values, cold, np.where(known, np.sqrt(popularity), 0))(widened(artifact.model, len(items)))
     made = Artifact(artifact.name, placed.model, items, metadata, artifact.preprocessing, dict(artifact.manifest))
     found = Extended(made, tuple(items.at(cold)), placed.fits)
     made.manifest["content"] = found.facts()

@@ -171,7 +171,7 @@ class Autoencoder(LatentRecommender):
             if ranks.by_items:
                 return mean_metric(judged, judged_by_all, run.metric, partial(rank_by_shards, ranks=ranks))
             if ranks.alone:
-                return mean_metric(judged, mine, run.metric)
+                return mean_metric(judged if run.placed is None else run.placed(judged), mine, run.metric)
             own = len(mine) * mean_metric(judged, mine, run.metric) if len(mine) else 0.0
             return ranks.total(own) / len(judged_by_all)
 
@@ -208,6 +208,8 @@ class Autoencoder(LatentRecommender):
             raise ModelError(f'the items of {type(self).__name__} cannot be shared out among ranks; expected share = "users"')
         if ranks.by_items and ranks.size > self.n_items:
             raise ModelError(f"{ranks.size} ranks for {self.n_items} items; expected no more ranks than items")
+        if not ranks.alone and run.placed is not None:
+            raise ModelError(f'cold items are not placed while {ranks.size} ranks train; expected one, engine = "local"')
         return ranks
 
     def _bags(self, histories: Histories) -> Bags:

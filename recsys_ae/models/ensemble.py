@@ -97,7 +97,8 @@ class Ensemble(Recommender):
         if not weights and run.found is not None:
             weights = run.found.weights
         if not weights and validation is not None and len(validation):
-            weights = chosen_weights(self._members, self.config.by, validation, run.metric)
+            judged = self._members if run.placed is None else [run.placed(member) for member in self._members]
+            weights = chosen_weights(judged, self.config.by, validation, run.metric)
         weights = weights or [1.0] * len(self._members)
         found = as_members(member.tensors() for member in self._members)
         self.restore(found | {"weights": torch.tensor(weights, device=resolve_device(run.device))})

@@ -1,6 +1,8 @@
 """Split: one protocol applied to one data set; and the few steps that protocols share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,6 +10,9 @@ from recsys_ae.dataset import Dataset
 from recsys_ae.errors import DataError
 from recsys_ae.histories import Histories, Holdout, Indices
 from recsys_ae.ids import IdMap
+
+if TYPE_CHECKING:
+    from recsys_ae.models.base import Recommender
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class Split:
     `refit` is what a published model is trained on: all rows, and all items, those that only held-out users met included.
     `judged_after_refit`: the test users' own rows belong to the training data (`given`), so a model is refitted on `refit`
     before it meets the test part. `dropped` counts what the protocol left out, by cause. `window` is that of a split by time.
+    `placed`: what is made of a model before validation or test users judge it, where something is: cold items get the rows that
+    their features ask for.
     """
 
     kind: str
@@ -36,11 +43,16 @@ class Split:
     judged_after_refit: bool
     dropped: dict[str, int]
     window: Window | None = None
+    placed: "Callable[[Recommender], Recommender] | None" = None
 
     def __post_init__(self) -> None:
         for name, holdout in (("validation", self.validation), ("test", self.test)):
             if holdout.n_items != len(self.train.items):
                 raise DataError(f"{name} has {holdout.n_items} items, train has {len(self.train.items)}")
+
+    def as_judged(self, model: "Recommender") -> "Recommender":
+        """A model that was fitted here, as validation and test users are to meet it."""
+        return model if self.placed is None else self.placed(model)
 
 
 def met_items(histories: Histories) -> Indices:

@@ -3,9 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from recsys_ae.models.base import Recommender
 
 Device: TypeAlias = str  # auto, cpu, cuda, cuda:1
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
@@ -29,7 +32,8 @@ class RunContext:
     epochs, with the schedules of the full run: how a refit repeats what early stopping found. found: the record of the fit that
     a refit repeats, for what else was chosen there. checkpoint_folder: written after every epoch, resumed from if it holds the
     same run. initial: tensors of an earlier fit to start from, over the items of today (`warm_start`); annealing is over then,
-    moments and learning rate begin anew. metric: what is chosen by on the validation users. rank, world_size, shared: which of
+    moments and learning rate begin anew. metric: what is chosen by on the validation users. placed: what is made of a model
+    before these users judge it, where it is not judged as it is (`Split.placed`). rank, world_size, shared: which of
     several processes this is, and what of the data and the model is shared out among them (`training.ranks`).
     """
 
@@ -42,6 +46,7 @@ class RunContext:
     stop_after: int | None = None
     found: "FitRecord | None" = None
     metric: str = "ndcg@100"
+    placed: "Callable[[Recommender], Recommender] | None" = None
     rank: int = 0
     world_size: int = 1
     shared: Literal["users", "items"] = "users"

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.config import make_config
-from pipelines.ingest import read_items
+from pipelines.items import read_items
 from pipelines.recommend import recommend
 from recsys_ae import Artifact, Histories, IdMap, Preprocessing, Registry, rank_top_k
 from recsys_ae.items import ItemMetadata

@@ -7,10 +7,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.config import load_config
+from pipelines.ingest import split_dataset
 from recsys_ae import datasets
 from recsys_ae.evaluation import Z95
 from recsys_ae.registry import Registry
 from tests.pipelines.conftest import Run
+from tests.worlds import N_ITEMS, N_TASTES, tastes
 
 MODELS = """
 [[models]]
@@ -172,3 +175,71 @@ def test_wrong_input_is_one_message_and_code_2(run: Run, tmp_path: Path, split: 
     assert err.count("\n") == 1
     assert said in err
     assert not (tmp_path / "report").exists()
+
+
+@pytest.fixture
+def kinds(tmp_path: Path) -> Path:
+    """150 users of three tastes and what each item's taste is, as a table that says nothing else."""
+    histories = tastes(150, weighted=False)
+    log = tmp_path / "tastes.csv"
+    rows = zip(histories.rows.tolist(), histories.items.tolist(), strict=True)
+    log.write_text("user_id,item_id\n" + "".join(f"{user},{item}\n" for user, item in rows))
+    lines = "".join(f"{item},No {item} of kind{item % N_TASTES}\n" for item in range(N_ITEMS))
+    (tmp_path / "kinds.csv").write_text(f"item_id,title\n{lines}")
+    return log
+
+
+COLD = 'kind = "item_hold_out"\nvalidation_items = 0.2\ntest_items = 0.3\n[evaluation]\nks = [5]\nmap = "none"\n'
+CONTENT = '[items]\npath = "kinds.csv"\ntitle = "title"\n[content]\n'
+JUDGED = """[publish]
+metric = "ndcg@5"
+[[models]]
+name = "mult_dae"
+latent = 8
+epochs = 40
+patience = 40
+learning_rate = 0.02
+batch_size = 25
+[[models]]
+name = "user_knn"
+"""
+
+
+def judged_cold(tmp_path: Path, command: Run, log: Path, content: str) -> dict[str, Any]:
+    (tmp_path / "run.toml").write_text(f'[log]\npath = "{log}"\n[split]\n{COLD}{content}{JUDGED}')
+    code, out, err = command("evaluate", "run.toml", "--out", "out", "--json")
+    assert code == 0, err
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+def test_cold_items_are_judged_where_their_features_put_them(
+    tmp_path: Path, kinds: Path, monkeypatch: pytest.MonkeyPatch, command: Run
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bare, placed = (judged_cold(tmp_path, command, kinds, content) for content in ("", CONTENT))
+    reached = [found["models"]["mult_dae"]["metrics"]["recall@5"]["mean"] for found in (bare, placed)]
+    assert reached[1] > 0.75 > 0.5 > reached[0], reached
+    fits = [found["models"]["mult_dae"]["fit"]["validation"] for found in (bare, placed)]
+    assert max(fits[1]) > max(fits[0]) + 0.1, fits  # early stopping too sees them there
+    assert placed["split"]["placed_by"] == ["titles", "categories"] and "placed_by" not in bare["split"]
+    # who keeps no rows of items guesses as before, and it is said
+    same = [found["models"]["user_knn"]["metrics"] for found in (bare, placed)]
+    assert same[0] == same[1]
+    assert "not placed" in placed["models"]["user_knn"]["warnings"][0]
+    assert not placed["models"]["mult_dae"]["warnings"] and not bare["models"]["user_knn"]["warnings"]
+
+
+def test_content_that_knows_no_cold_item_is_refused(
+    tmp_path: Path, kinds: Path, monkeypatch: pytest.MonkeyPatch, command: Run
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = f'[log]\npath = "{kinds}"\n[split]\n{COLD}'
+    (tmp_path / "run.toml").write_text(f"{told}{JUDGED}")
+    train = split_dataset(load_config(tmp_path / "run.toml"))[0].train
+    (tmp_path / "run.toml").write_text(f"{told}{CONTENT}{JUDGED}")
+    warm = {train.items.ids[column] for column in train.histories.items}
+    for known, what in ((warm, "[content] knows none of the 2"), ({900, 901}, "no titles, categories or images")):
+        (tmp_path / "kinds.csv").write_text("item_id,title\n" + "".join(f"{item},a film\n" for item in known))
+        code, _, err = command("evaluate", "run.toml", "--out", "out")
+        assert code == 2 and what in err

@@ -1,5 +1,6 @@
 """Cold items of planted tastes: placed by their features they come up for whoever has that taste."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,16 @@ import torch
 
 from recsys_ae.artifact import Artifact
 from recsys_ae.errors import DataError, ModelError
-from recsys_ae.histories import Histories
+from recsys_ae.histories import Histories, Holdout
 from recsys_ae.ids import IdMap
 from recsys_ae.items import ItemMetadata
-from recsys_ae.latent.content import STRENGTHS, Ridge, extend, place, widened
+from recsys_ae.latent.content import STRENGTHS, Placement, Ridge, extend, widened
 from recsys_ae.latent.features import ItemFeatures
 from recsys_ae.models import MODELS, Recommender
 from recsys_ae.models.neighbours import ItemNeighbours
 from recsys_ae.preprocessing import Preprocessing
 from recsys_ae.ranking import rank_top_k
-from tests.worlds import N_ITEMS, N_TASTES, fitted, tastes
+from tests.worlds import N_ITEMS, N_TASTES, cpu, fitted, tastes
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +71,7 @@ def model_of(name: str, histories: Histories) -> Recommender:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_cold_item_is_found_by_its_taste(name: str) -> None:
     model = model_of(name, KNOWN)
-    placed = place(model, features(), COLD, known_weights()).model
+    placed = Placement(features(), COLD, known_weights())(model).model
     allow = np.isin(np.arange(N_ITEMS), COLD)
     found = rank_top_k(placed, Histories.from_rows([of_taste(t) for t in range(N_TASTES)], N_ITEMS), 2, allow=allow)
     assert [sorted(int(i) % N_TASTES for i in row) for row in found.items] == [[t, t] for t in range(N_TASTES)]
@@ -78,7 +79,7 @@ def test_a_cold_item_is_found_by_its_taste(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mult_dae", "mult_vae", "cdae", "als", "ease", "edlae"])
 def test_a_history_of_a_cold_item_alone_says_what_its_taste_is(name: str) -> None:
-    placed = place(model_of(name, KNOWN), features(), COLD, known_weights()).model
+    placed = Placement(features(), COLD, known_weights())(model_of(name, KNOWN)).model
     found = rank_top_k(placed, Histories.from_rows([[int(c)] for c in COLD], N_ITEMS), 3)
     same = [int(i) % N_TASTES == c % N_TASTES for c, row in zip(COLD, found.items, strict=True) for i in row]
     assert np.mean(same) > 0.8
@@ -86,14 +87,14 @@ def test_a_history_of_a_cold_item_alone_says_what_its_taste_is(name: str) -> Non
 
 def test_what_warm_items_score_is_left_as_it_was() -> None:
     model = model_of("mult_vae", KNOWN)
-    placed = place(model, features(), COLD, known_weights()).model
+    placed = Placement(features(), COLD, known_weights())(model).model
     asked = tastes(9, seed=3).select(tastes(9, seed=3).items < len(WARM))
     assert torch.equal(placed.score(asked)[:, WARM], model.score(asked)[:, WARM])
 
 
 def test_a_neighbour_models_cold_item_has_neighbours_but_is_none() -> None:
     model = model_of("item_knn", KNOWN)
-    placed = place(model, features(), COLD, known_weights()).model
+    placed = Placement(features(), COLD, known_weights())(model).model
     assert isinstance(placed, ItemNeighbours)
     cold = Histories.from_rows([COLD.tolist(), []], N_ITEMS)
     alone, nothing = placed.score(cold)
@@ -103,7 +104,7 @@ def test_a_neighbour_models_cold_item_has_neighbours_but_is_none() -> None:
 def test_features_that_say_nothing_are_not_believed() -> None:
     model = model_of("mult_dae", KNOWN)
     noise = np.random.default_rng(1).normal(size=(N_ITEMS, 5))
-    said, unsaid = (place(model, values, COLD, known_weights()).fits["encoder.0.weight"] for values in (features(), noise))
+    said, unsaid = (Placement(values, COLD, known_weights())(model).fits["encoder.0.weight"] for values in (features(), noise))
     assert said.explained > 0.5 > 0.1 > unsaid.explained and unsaid.regularisation >= 1 > said.regularisation
 
 
@@ -193,3 +194,28 @@ def test_a_widened_model_scores_its_old_items_as_before() -> None:
         rows = [of_taste(t) for t in range(N_TASTES)]
         before, after = known.score(Histories.from_rows(rows, len(WARM))), wide.score(Histories.from_rows(rows, N_ITEMS))
         assert torch.allclose(before, after[:, WARM], atol=1e-6), name
+
+
+def test_early_stopping_and_weights_see_a_model_as_it_is_judged() -> None:
+    """Of cold items alone a model knows nothing until they are placed."""
+    allow = np.flatnonzero(np.isin(np.arange(N_ITEMS), COLD))
+    whole = tastes(150, seed=2, weighted=False)
+    cold = np.isin(whole.items, COLD)
+    users = np.flatnonzero(np.bincount(whole.rows[cold], minlength=len(whole)))
+    asked = Holdout(
+        IdMap(tuple(range(len(users)))), whole.select(~cold).take(users), whole.select(cold).take(users), candidates=allow
+    )
+    placement = Placement(features(), COLD, known_weights())
+    run = cpu(metric="ndcg@2", placed=lambda model: placement(model).model)
+    for name in ("mult_dae", "ensemble"):
+        changes = {"epochs": 12, **QUICK} | CHANGES.get(name, {})
+        config = MODELS[name].Config(**{k: v for k, v in changes.items() if k in MODELS[name].Config.model_fields})
+        bare, placed = (
+            MODELS[name](config, N_ITEMS).fit(KNOWN, validation=asked, run=each) for each in (replace(run, placed=None), run)
+        )
+        blind, seeing = ((r.members[0] if r.members else r).validation for r in (bare, placed))
+        assert max(seeing) > 0.75 > 0.55 > max(blind)
+        if placed.weights:  # the walk, whose lists of cold items say nothing without placing, counts or not by what it finds
+            assert placed.weights != bare.weights
+    with pytest.raises(ModelError, match="2 ranks"):
+        MODELS["mult_dae"](MODELS["mult_dae"].Config(), N_ITEMS).fit(KNOWN, validation=asked, run=replace(run, world_size=2))
