@@ -29,12 +29,26 @@ class RunSection(Section):
 
 
 class ClusterSection(Section):
-    """Who trains: this process, or several of this machine by torchrun, each with a part of the users, or of the items."""
+    """Who works: this process; several of this machine, by torchrun, in training; or those of a Ray cluster, which also clean
+    the log and write the lists. In training each has a part of the users, or of the items.
 
-    engine: Literal["local", "torchrun"] = "local"
+    `address`, `cpus` and `gpus` (of a worker) are of Ray; without an address a Ray of this machine is started and ended.
+    """
+
+    engine: Literal["local", "torchrun", "ray"] = "local"
+    address: str | None = None
     workers: PositiveInt = 2
+    cpus: float = Field(1.0, gt=0)
+    gpus: float = Field(0.0, ge=0)
     share: Literal["users", "items"] = "users"
     restarts: NonNegativeInt = 3  # times that all are started again where one has died
+
+    @model_validator(mode="after")
+    def _of_its_engine(self) -> Self:
+        named = [name for name in ("address", "cpus", "gpus") if name in self.model_fields_set]
+        if named and self.engine != "ray":
+            raise ValueError(f'{named[0]} means nothing to engine = "{self.engine}"; expected engine = "ray"')
+        return self
 
 
 class ModelSection(Section):
