@@ -15,12 +15,18 @@ from recsys_ae.ids import Id
 BATCH_ROWS = 1_000_000
 
 
+def parquet_files(path: Path) -> list[Path]:
+    """The file itself, or the parts in a folder, in the order of their names."""
+    return sorted(path.glob("part-*.parquet")) if path.is_dir() else [path]
+
+
 def read_batches(source: pa.Table | Path, rows: int = BATCH_ROWS, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """Rows of a table or a Parquet file in order."""
+    """Rows of a table, a Parquet file or a folder of its parts, in order."""
     if isinstance(source, pa.Table):
         yield from (source.select(columns) if columns else source).to_batches(max_chunksize=rows)
-    else:
-        with pq.ParquetFile(source) as file:
+        return
+    for path in parquet_files(source):
+        with pq.ParquetFile(path) as file:
             yield from file.iter_batches(rows, columns=columns)
 
 

@@ -5,7 +5,7 @@ Preprocessing is applied that the API also applies to one. Rules that look at th
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -54,18 +54,23 @@ def clean(
 
     Raises LogError, which gives the source's name, where no row is left.
     """
-    dropped = Counter(_missing(con, staged))
+    dropped = Counter(missing(con, staged))
 
-    def require_some() -> None:
-        if sum(dropped.values()) == staged.read:
-            causes = ", ".join(f"{cause} {count}" for cause, count in dropped.items() if count)
-            raise LogError(f"{name}: no interaction is left of {staged.read} read; dropped: {causes}")
+    def check() -> None:
+        require_some(name, staged.read, dropped)
 
-    require_some()
+    check()
     # Closed also where writing fails: DuckDB refuses to close its connection while a thread still reads from it.
     with closing(ahead(whole_users(_sorted(con, staged, batch_rows)))) as in_turn:
-        batches = _cleaned(in_turn, cleaning, dropped)
-        return _stored(batches, cleaning, dropped, into, batch_rows, require_some), _complete(dropped)
+        batches = cleaned_users(in_turn, cleaning, dropped)
+        return _stored(batches, cleaning, dropped, into, batch_rows, check), complete(dropped)
+
+
+def require_some(name: str, read: int, dropped: Mapping[str, int]) -> None:
+    """Raises LogError where no row is left."""
+    if sum(dropped.values()) == read:
+        causes = ", ".join(f"{cause} {count}" for cause, count in dropped.items() if count)
+        raise LogError(f"{name}: no interaction is left of {read} read; dropped: {causes}")
 
 
 def _stored(
@@ -79,7 +84,7 @@ def _stored(
     """What the rules that look at whole users, and at items, leave of the batches; `check` sees what they dropped."""
     if not cleaning.looks_at_items:
         least = cleaning.min_user_interactions
-        return _store(_long_enough(batches, least, dropped) if least > 1 else batches, into, check)
+        return _store(long_enough(batches, least, dropped) if least > 1 else batches, into, check)
     catalogue = _Catalogue()
     first = None if into is None else into.with_name(into.name + ".first")
     try:
@@ -92,16 +97,16 @@ def _stored(
             first.unlink(missing_ok=True)
 
 
-def _complete(dropped: "Counter[str]") -> dict[str, int]:
+def complete(dropped: Mapping[str, int]) -> dict[str, int]:
     """In the order in which the rules apply; the k-core's causes always stand at the end."""
     last = ("user_below_min_interactions", "item_below_min_interactions")
-    return {cause: n for cause, n in dropped.items() if cause not in last} | {cause: dropped[cause] for cause in last}
+    return {cause: n for cause, n in dropped.items() if cause not in last} | {cause: dropped.get(cause, 0) for cause in last}
 
 
 # --- first pass: user by user ---------------------------------------------------------------------------------------------
 
 
-def _missing(con: duckdb.DuckDBPyConnection, staged: Staged) -> dict[str, int]:
+def missing(con: duckdb.DuckDBPyConnection, staged: Staged) -> dict[str, int]:
     """Rows that lack something, each counted at the first thing it lacks."""
     filters, before = {}, "true"
     for cause, names in MISSING.items():
@@ -115,14 +120,19 @@ def _missing(con: duckdb.DuckDBPyConnection, staged: Staged) -> dict[str, int]:
 
 def _sorted(con: duckdb.DuckDBPyConnection, staged: Staged, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """Whole rows by user, then time, then place in the source."""
-    selected = ", ".join(f"{expression} as {name}" for name, expression in staged.expressions.items())
-    present = " and ".join(f"{name} is not null" for name in staged.expressions)
+    selected, present = canonical(staged)
     by = "user_id, timestamp, rowid" if "timestamp" in staged.expressions else "user_id, rowid"
     query = f"select {selected} from events where {present} order by {by}"
     yield from con.sql(query).to_arrow_reader(batch_rows)
 
 
-def _cleaned(batches: Iterable[pa.RecordBatch], cleaning: Cleaning, dropped: "Counter[str]") -> Iterator[pa.RecordBatch]:
+def canonical(staged: Staged) -> tuple[str, str]:
+    """In SQL: the canonical columns of `events`, and the condition that a row has all of them."""
+    selected = ", ".join(f"{expression} as {name}" for name, expression in staged.expressions.items())
+    return selected, " and ".join(f"{name} is not null" for name in staged.expressions)
+
+
+def cleaned_users(batches: Iterable[pa.RecordBatch], cleaning: Cleaning, dropped: "Counter[str]") -> Iterator[pa.RecordBatch]:
     """Each batch of whole users as the Preprocessing leaves it."""
     for batch in batches:
         cleaned = cleaning.preprocessing.clean(_events(batch, cleaning.preprocessing))
@@ -157,7 +167,7 @@ def _taken(batch: pa.RecordBatch, cleaned: Cleaned) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, names)
 
 
-def _long_enough(batches: Iterable[pa.RecordBatch], least: int, dropped: "Counter[str]") -> Iterator[pa.RecordBatch]:
+def long_enough(batches: Iterable[pa.RecordBatch], least: int, dropped: "Counter[str]") -> Iterator[pa.RecordBatch]:
     """Users with at least so many interactions."""
     for batch in batches:
         lengths = users_of(batch)[1]

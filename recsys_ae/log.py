@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys_ae.batches import BATCH_ROWS, read_batches
+from recsys_ae.batches import BATCH_ROWS, parquet_files, read_batches
 from recsys_ae.canonical import IdMode
 from recsys_ae.cleaning import Cleaning, clean, write_parquet
 from recsys_ae.errors import LogError
@@ -27,8 +27,9 @@ BYTES_A_ROW = 20_000  # of the memory limit, for each row of the batches that ar
 class InteractionLog:
     """A clean log: `user_id, item_id, timestamp` (seconds since 1970) and `weight`, the last two where known.
 
-    Ordered by user, then time, then place in the source. `source` is a table in memory or a Parquet file. `read` counts the
-    rows met, `dropped` the rows left out by cause. Raises LogError where columns or types are not the canonical ones.
+    Ordered by user, then time, then place in the source. `source` is a table in memory, a Parquet file, or a folder of parts
+    by ranges of users. `read` counts the rows met, `dropped` the rows left out by cause. Raises LogError where columns or types
+    are not the canonical ones.
     """
 
     source: pa.Table | Path
@@ -67,12 +68,14 @@ class InteractionLog:
 
     @property
     def _schema(self) -> pa.Schema:
-        return self.source.schema if isinstance(self.source, pa.Table) else pq.read_schema(self.source)
+        return self.source.schema if isinstance(self.source, pa.Table) else pq.read_schema(parquet_files(self.source)[0])
 
     @property
     def kept(self) -> int:
         """Number of rows of the clean log."""
-        return self.source.num_rows if isinstance(self.source, pa.Table) else pq.read_metadata(self.source).num_rows
+        if isinstance(self.source, pa.Table):
+            return self.source.num_rows
+        return sum(pq.read_metadata(path).num_rows for path in parquet_files(self.source))
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -88,7 +91,9 @@ class InteractionLog:
 
     def table(self) -> pa.Table:
         """The clean log in memory."""
-        return self.source if isinstance(self.source, pa.Table) else pq.read_table(self.source)
+        if isinstance(self.source, pa.Table):
+            return self.source
+        return pa.concat_tables(pq.read_table(path) for path in parquet_files(self.source))
 
     def last_time(self) -> int | None:
         """The time of the last interaction; None where times are unknown."""

@@ -55,6 +55,24 @@ def scratch_folder(name: str, parent: Path | None = None) -> Iterator[Path]:
 
 
 @contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """As `whole_file`, a folder: what was there before goes once the new one is whole. Between the two nothing is there."""
+    clear(path.parent, path.name)
+    with writing(path):
+        partial, handle = _held(path, folder=True)
+        try:
+            yield partial
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+            os.replace(partial, path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+            os.close(handle)
+
+
+@contextmanager
 def writing(path: Path) -> Iterator[None]:
     """An error of the system that names no file, as a full disk gives, as WriteError for the path."""
     try:

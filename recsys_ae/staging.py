@@ -22,6 +22,10 @@ CANONICAL_INTEGER = r"-?(0|[1-9][0-9]*)"
 EXACT_IN_64_BITS = INTEGERS - {"UBIGINT", "HUGEINT"}
 
 
+class NoRowsError(LogError):
+    """A source without rows."""
+
+
 @dataclass(frozen=True)
 class Columns:
     """Source column names. `timestamp`, `weight` and `event_type` may be absent unless `required` names them.
@@ -99,7 +103,7 @@ def _exactly(
         con.execute(f"create table staged as select {picks} from {source.relation(list(roles.values()))}")
     read, *met = one_row(con, f"select count(*), {', '.join(f'count({role})' for role in roles)} from staged")
     if read == 0:
-        raise LogError(f"{source.name}: no rows; expected at least one interaction")
+        raise NoRowsError(f"{source.name}: no rows; expected at least one interaction")
     for role, count in zip(list(roles), met, strict=True):
         if count == 0 and roles[role] not in types:
             if role in required:
