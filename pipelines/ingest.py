@@ -2,6 +2,7 @@
 
 import datetime
 import glob
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from pipelines.latent.placing import with_items_placed
 from pipelines.paths import local_paths, naming_objects
 from pipelines.stored import store_events
 from recsys_ae import datasets, log, sql
+from recsys_ae.batches import parquet_files
 from recsys_ae.cleaning import Cleaning
 from recsys_ae.dataset import Dataset
 from recsys_ae.errors import ConfigError
 from recsys_ae.increments import EventSource, refresh
 from recsys_ae.log import InteractionLog
+from recsys_ae.sealed import file_digest
 from recsys_ae.split import Split, by_time_windows, given, item_hold_out, leave_last_out, strong_generalization
 from recsys_ae.staging import Columns
 
@@ -90,12 +93,25 @@ def _refreshed(config: RunConfig, source: EventSource, anew: bool) -> SourceFile
 
 
 def clean_files(config: RunConfig, paths: list[str]) -> InteractionLog:
-    """The files as a clean log in the run folder."""
-    section = config.log
+    """The files as a clean log in the run folder: one file, or of a Ray cluster a folder of parts."""
+    section, cluster, into = config.log, config.cluster, log_of(config)
     with naming_objects(config):
+        if cluster.engine == "ray":
+            from recsys_ae.cluster.ingest import read_log_on_ray
+
+            return read_log_on_ray(
+                paths, section.columns, section.cleaning, into=into, ids=section.ids, address=cluster.address
+            )
+        if into.is_dir():  # of an earlier run on Ray
+            shutil.rmtree(into)
         return log.read_log(
-            paths, section.columns, section.cleaning, ids=section.ids, into=log_of(config), memory_limit=section.memory_limit
+            paths, section.columns, section.cleaning, ids=section.ids, into=into, memory_limit=section.memory_limit
         )
+
+
+def log_digest(path: Path) -> dict[str, Any]:
+    """Of a clean log as it is kept, by file."""
+    return {file.name: file_digest(file) for file in parquet_files(path)} if path.exists() else {}
 
 
 def log_of(config: RunConfig) -> Path:

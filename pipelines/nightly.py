@@ -14,7 +14,7 @@ from pipelines.evaluation.document import document
 from pipelines.evaluation.judged import Bench, Judged, judge_artifact, judge_model, judge_version
 from pipelines.evaluation.per_user import PerUserWriter
 from pipelines.held_out import held_out, may_have_seen
-from pipelines.ingest import Source, clean_files, clean_source, described, log_of, source_files, windows_of
+from pipelines.ingest import Source, clean_files, clean_source, described, log_digest, log_of, source_files, windows_of
 from pipelines.journal import Journal
 from pipelines.latent.content import with_cold_items
 from pipelines.paths import digests, local_paths
@@ -32,7 +32,7 @@ from recsys_ae.log import InteractionLog
 from recsys_ae.models import MODELS, Recommender
 from recsys_ae.registry import Registry, StoredUsers
 from recsys_ae.scratch import clear, scratch_folder
-from recsys_ae.sealed import content_digest, file_digest, read_sealed
+from recsys_ae.sealed import content_digest, read_sealed
 from recsys_ae.split import Split
 from recsys_ae.training.run import RunContext
 
@@ -172,9 +172,9 @@ def _clean_once(config: RunConfig, journal: Journal) -> Source:
     }
 
     def work() -> dict[str, Any]:
-        return {"cleaning": clean_files(config, read["paths"]).counts, "log": file_digest(path)}
+        return {"cleaning": clean_files(config, read["paths"]).counts, "log": log_digest(path)}
 
-    done = journal.stage("ingest", inputs, work, lambda r: path.is_file() and file_digest(path) == r["log"])
+    done = journal.stage("ingest", inputs, work, lambda r: bool(r["log"]) and log_digest(path) == r["log"])
     return described(config, InteractionLog(path, done["cleaning"]["read"], done["cleaning"]["dropped"]))
 
 

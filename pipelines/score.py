@@ -1,7 +1,7 @@
 """score: the k best items of every stored user, by a saved model -> Parquet in parts. Goes on where it broke off."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,6 +58,15 @@ class Scored:
         }
 
 
+@dataclass(frozen=True)
+class Part:
+    """A file of lists, and whose: the stored users from `start` up to, not including, `stop`."""
+
+    path: Path
+    start: int
+    stop: int
+
+
 def score(config: RunConfig, version: str | None = None, told: Told | None = None) -> Scored:
     """`PATH/VERSION-DIGEST/part-00000.parquet`, ...: user_id, rank, item_id, score; seen and excluded items left out.
 
@@ -80,28 +89,42 @@ def score(config: RunConfig, version: str | None = None, told: Told | None = Non
     folder.mkdir(parents=True, exist_ok=True)
     allow = np.ones(len(artifact.items), np.bool_)
     allow[excluded] = False
-    starts = range(0, len(stored.users), section.users_per_file)
-    rows = resumed = 0
+    parts = [
+        Part(folder / f"part-{place:05}.parquet", start, start + section.users_per_file)
+        for place, start in enumerate(range(0, len(stored.users), section.users_per_file))
+    ]
     with held(folder):
         clear(folder)
-        known, files = _digests(folder), {}
-        for place, start in enumerate(starts):
-            path = folder / f"part-{place:05}.parquet"
-            there = _rows_of(path, known.get(path.name))
-            if there is None:
-                block = slice(start, start + section.users_per_file)
-                there = _write_part(path, artifact, stored, block, section.k, allow)
-            else:
-                resumed += 1
-            files[path.name] = file_digest(path)
-            rows += there
+        known = _digests(folder)
+        there = {part: _rows_of(part.path, known.get(part.path.name)) for part in parts}
+        missing = [part for part, rows in there.items() if rows is None]
+        resumed = len(parts) - len(missing)
+        if told and resumed:
+            told(resumed, len(parts))
+        for n, (part, written) in enumerate(_written(config, name, artifact, stored, missing, allow), resumed + 1):
+            there[part] = written
             if told:
-                told(place + 1, len(starts))
-        done = Scored(name, folder, len(stored.users), rows, len(starts), resumed)
+                told(n, len(parts))
+        rows, files = sum(n or 0 for n in there.values()), {part.path.name: file_digest(part.path) for part in parts}
+        done = Scored(name, folder, len(stored.users), rows, len(parts), resumed)
         counts = {"users": done.users, "rows": rows, "parts": done.parts}
         write_sealed(folder / DONE, facts | counts | {"files": files})
         _point(section.path, folder, facts | counts)
         return replace(done, table=_load(section, done)) if section.url else done
+
+
+def _written(
+    config: RunConfig, version: str, artifact: Artifact, stored: StoredUsers, parts: Sequence[Part], allow: NDArray[np.bool_]
+) -> Iterator[tuple[Part, int]]:
+    """Each part as it is done, with its rows; by a Ray cluster in any order."""
+    k = config.score.k
+    if config.cluster.engine == "ray" and parts:
+        from pipelines.score_on_ray import written
+
+        yield from written(config, version, parts, allow)
+        return
+    for part in parts:
+        yield part, write_part(part, artifact, stored, k, allow)
 
 
 def _load(section: ScoreSection, done: Scored) -> "Loaded":
@@ -208,8 +231,9 @@ def _rows_of(path: Path, digest: Mapping[str, Any] | None) -> int | None:
         return None
 
 
-def _write_part(path: Path, artifact: Artifact, stored: StoredUsers, block: slice, k: int, allow: NDArray[np.bool_]) -> int:
-    """One block of users."""
+def write_part(part: Part, artifact: Artifact, stored: StoredUsers, k: int, allow: NDArray[np.bool_]) -> int:
+    """One block of users; how many rows."""
+    block = slice(part.start, part.stop)
     ranking = rank_top_k(artifact.model, stored.histories.take(block), k, allow=allow)
     filled = ranking.items >= 0
     users = stored.users.ids[block]
@@ -222,6 +246,6 @@ def _write_part(path: Path, artifact: Artifact, stored: StoredUsers, block: slic
             "score": pa.array(ranking.scores[filled]),
         }
     )
-    with whole_file(path) as partial:
+    with whole_file(part.path) as partial:
         pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
     return table.num_rows
