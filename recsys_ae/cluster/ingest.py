@@ -101,9 +101,9 @@ class _Run:
         items are looked at, for the time being."""
         target = self.folder / "first" if self.cleaning.looks_at_items else self.parts
         target.mkdir(exist_ok=True)
-        paths = [row["path"] for row in staged]
         assign = _Assign(_boundaries(staged, number))
-        rows = self.ray.data.read_parquet(paths).map_batches(assign, batch_format="pyarrow", zero_copy_batch=True)
+        paths = [row["path"] for row in staged if row["path"]]
+        rows = self._of(paths).map_batches(assign, batch_size=1, batch_format="numpy")
         grouped = rows.groupby("part", num_partitions=number)
         found = grouped.map_groups(_Clean(target, self.cleaning).part, batch_format="pyarrow")
         return [json.loads(row["told"]) for row in self._rows(found)]
@@ -204,15 +204,16 @@ class _Stage:
 
 
 class _Assign:
-    """Rows -> rows with the part that their user's range is."""
+    """A staged file -> its rows with the part that their user's range is."""
 
     def __init__(self, boundaries: Sequence[Id]) -> None:
         self.boundaries = boundaries
 
-    def __call__(self, table: pa.Table) -> pa.Table:
-        users = table["user_id"].combine_chunks().dictionary_encode()
-        parts = np.array([bisect_right(self.boundaries, user) for user in users.dictionary.to_pylist()], np.int64)
-        return table.append_column("part", pa.array(parts[users.indices.to_numpy()]))
+    def __call__(self, task: Mapping[str, Any]) -> Iterator[pa.Table]:
+        for batch in read_batches(Path(str(task["path"][0]))):
+            users = batch["user_id"].dictionary_encode()
+            parts = np.array([bisect_right(self.boundaries, user) for user in users.dictionary.to_pylist()], np.int64)
+            yield pa.Table.from_batches([batch]).append_column("part", pa.array(parts[users.indices.to_numpy()]))
 
 
 class _Clean:

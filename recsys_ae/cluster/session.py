@@ -33,6 +33,7 @@ def joined(address: str | None = None) -> Iterator[Any]:
                  logging_level=logging.ERROR)  # fmt: skip
     except ConnectionError as error:
         raise ConfigError(f"[cluster] address = {address!r} cannot be joined ({error}); expected a Ray cluster there") from None
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield ray
     finally:
