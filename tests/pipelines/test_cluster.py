@@ -62,4 +62,4 @@ def test_an_engine_that_is_not_there_is_refused(
     Path("run.toml").write_text(CONFIG + f"[cluster]\n{keys}\n")
     code, _, err = command("train", "run.toml")
     assert code == 2
-    assert "[cluster]" in err and expected in err
+    assert "cluster" in err and expected in err
