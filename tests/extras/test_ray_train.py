@@ -50,13 +50,13 @@ def test_a_worker_that_is_killed_costs_no_more_than_an_epoch(cluster: str, tmp_p
     def kill(progress: Progress) -> None:
         told.append(progress.epoch)
         if not killed:
-            killed.append(_workers()[-1])
+            killed.append(_workers()[-1])  # IndexError where all are gone
             os.kill(killed[0], signal.SIGKILL)
 
     run = cpu(checkpoint_folder=tmp_path / "checkpoints", progress=kill)
     record = fit_on_ray(made(**settings), train, None, run, **on_nodes(cluster, tmp_path))
     assert killed and record.losses == pytest.approx(expected.losses, rel=1e-3)
-    assert sorted(set(told)) == [1, 2, 3, 4, 5, 6] and len(told) <= 7
+    assert told == [1, 2, 3, 4, 5, 6]  # what is told of is in a checkpoint, so nothing is done again
 
 
 def _workers() -> list[int]:
