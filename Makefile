@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test test-slow check format peers serve clean
+.PHONY: install demo test test-slow test-extras check format peers serve clean
 
 install: $(STAMP)
 
@@ -17,10 +17,14 @@ demo: install
 	$(BIN)/recsys-ae demo
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not gpu'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not gpu and not extras'
 
 test-slow: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'slow and not gpu'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'slow and not gpu and not extras'
+
+test-extras: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
+	$(BIN)/python -m pytest -m extras --timeout=600
 
 check: install
 	$(BIN)/ruff format --check .

@@ -15,7 +15,7 @@ from pipelines.config import ModelSection, RunConfig
 from pipelines.ingest import split_dataset
 from pipelines.latent.content import with_cold_items
 from recsys_ae.artifact import Artifact, environment
-from recsys_ae.cluster import fit_by_ranks
+from recsys_ae.cluster import fit_by_ranks, fit_on_ray
 from recsys_ae.dataset import Dataset
 from recsys_ae.errors import CheckpointError
 from recsys_ae.evaluation import evaluate
@@ -117,10 +117,7 @@ def _fitted(
         metric=config.publish.metric,
         placed=None if validation is None else split.placed,
     )
-    fit = model.fit
-    if config.cluster.engine == "torchrun":
-        cluster = config.cluster
-        fit = partial(fit_by_ranks, model, workers=cluster.workers, restarts=cluster.restarts, share=cluster.share)
+    fit = _fit_of(config, model)
     begin = time.perf_counter()
     try:
         record = fit(train.histories, validation=validation, run=context)
@@ -130,6 +127,18 @@ def _fitted(
     seconds = time.perf_counter() - begin
     shutil.rmtree(folder, ignore_errors=True)
     return Fitted(section, model, record, seconds)
+
+
+def _fit_of(config: RunConfig, model: Recommender) -> Callable[..., FitRecord]:
+    """`model.fit` by whom [cluster] names."""
+    cluster = config.cluster
+    by_several: dict[str, Any] = {"workers": cluster.workers, "restarts": cluster.restarts, "share": cluster.share}
+    if cluster.engine == "torchrun":
+        return partial(fit_by_ranks, model, **by_several)
+    if cluster.engine == "ray":
+        each: dict[str, Any] = {"cpus": cluster.cpus, "gpus": cluster.gpus}
+        return partial(fit_on_ray, model, **by_several, **each, address=cluster.address, folder=config.run.folder)
+    return model.fit
 
 
 def checkpoint_folder(config: RunConfig, section: ModelSection, phase: str, window: Window | None = None) -> Path:

@@ -4,23 +4,22 @@ import json
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import Literal
 
 import torch
 
 from recsys_ae.cluster.job import Job
+from recsys_ae.cluster.rank import GPUS, SAID, fit_job
 from recsys_ae.cluster.worker import PROGRESS
-from recsys_ae.errors import ConfigError, ModelError
+from recsys_ae.errors import ConfigError
 from recsys_ae.histories import Histories, Holdout
-from recsys_ae.models import MODELS, Recommender
+from recsys_ae.models import Recommender
 from recsys_ae.models.autoencoder import Autoencoder
-from recsys_ae.scratch import scratch_folder
 from recsys_ae.training.device import resolve_device
 from recsys_ae.training.run import FitRecord, Progress, RunContext
-
-SAID = 30  # lines of a failure
 
 
 def fit_by_ranks(
@@ -47,32 +46,23 @@ def fit_by_ranks(
         raise ConfigError(
             f"[cluster] workers = {workers}; expected at most the {torch.cuda.device_count()} GPUs of this machine"
         )
-    (name,) = (name for name, kind in MODELS.items() if type(model) is kind)
-    with scratch_folder("fit") as folder:
-        job = Job(folder)
-        shared = replace(run, world_size=workers, shared=share)
-        job.write(name, model, train, validation, shared, "nccl" if cuda else "gloo")
-        said = _launched(folder, workers, restarts, run)
-        done = job.finished()
-        if done is None:
-            raise ModelError("the fit of several ranks failed; its last words:\n" + "\n".join(said))
-        tensors, record = done
-    model.restore(tensors)
-    return record
+    shared = replace(run, world_size=workers, shared=share)
+    launch = partial(_launched, workers=workers, restarts=restarts, progress=run.progress)
+    return fit_job(model, train, validation, shared, GPUS if cuda else "gloo", launch)
 
 
-def _launched(folder: Path, workers: int, restarts: int, run: RunContext) -> list[str]:
+def _launched(job: Job, workers: int, restarts: int, progress: Callable[[Progress], None] | None) -> list[str]:
     """Run the ranks to their end, tell of their progress; returns the last lines of what else they said."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes=1", f"--nproc-per-node={workers}"]
-    command += [f"--max-restarts={restarts}", "-m", "recsys_ae.cluster.worker", str(folder)]
+    command += [f"--max-restarts={restarts}", "-m", "recsys_ae.cluster.worker", str(job.folder)]
     said: deque[str] = deque(maxlen=SAID)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:
                 if line.startswith(PROGRESS):
-                    if run.progress:
-                        run.progress(Progress(**json.loads(line.removeprefix(PROGRESS))))
+                    if progress:
+                        progress(Progress(**json.loads(line.removeprefix(PROGRESS))))
                 else:
                     said.append(line.rstrip())
         except BaseException:

@@ -10,40 +10,25 @@ import torch
 from torch import distributed
 
 from recsys_ae.cluster.job import Job
-from recsys_ae.errors import RecsysError
-from recsys_ae.training.run import Progress, RunContext
+from recsys_ae.cluster.rank import GPUS, fit_as_rank
+from recsys_ae.training.run import Progress
 
 PROGRESS = "progress "
 
 
 def main() -> None:
-    """Fit with the others; the first rank writes what came of it."""
+    """Meet the others and fit with them."""
     job = Job(Path(sys.argv[1]))
     if job.ended:  # and one rank was gone before another had done with it: torchrun has started all again
         return
     told = job.told
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     device = told["device"]
-    if told["backend"] == "nccl":
+    if told["backend"] == GPUS:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
     _meet(told["backend"])
-    try:
-        model = job.model()
-        run = RunContext(**job.run() | {"device": device, "progress": _tell, "rank": distributed.get_rank()})
-        try:
-            record = model.fit(job.train(), validation=job.validation(), run=run)
-            if run.rank == 0 or run.shared == "items":
-                job.keep(model.tensors(), run.rank)
-        except RecsysError as error:  # the others come to it too, or lose this one: it would be the same again
-            job.fail(error)
-            return
-        distributed.barrier()
-        if run.rank == 0:
-            job.finish(record)
-        distributed.barrier()
-    finally:
-        distributed.destroy_process_group()
+    fit_as_rank(job, device, _tell)
 
 
 def _meet(backend: str) -> None:
@@ -52,7 +37,6 @@ def _meet(backend: str) -> None:
     place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     attempt = f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}"
     store = distributed.PrefixStore(attempt, distributed.TCPStore(*place))  # type: ignore[attr-defined]
-    backend = "cpu:gloo,cuda:nccl" if backend == "nccl" else backend  # counts and lists are exchanged on the CPU
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
 

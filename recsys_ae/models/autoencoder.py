@@ -157,7 +157,7 @@ class Autoencoder(LatentRecommender):
         device = resolve_device(run.device)
         generator = Generator(device).manual_seed(run.seed)
         self._tensors = {}  # a fit that fails leaves no model behind
-        ranks = self._ranks = self._sharing(run)
+        ranks = self._ranks = self.sharing(run)
         parameters = self._begun(train, run, generator) if run.initial is None else self._copied(run.initial, device)
         if ranks.by_items:
             whole = {name for name in self.by_item if len(parameters[name]) == self.n_items}
@@ -198,7 +198,7 @@ class Autoencoder(LatentRecommender):
             wanted = "sampled" if self.n_items >= SAMPLED_FROM and self.config.loss == "multinomial" else "exact"
         return self.config.negatives if wanted == "sampled" else None
 
-    def _sharing(self, run: RunContext) -> Ranks:
+    def sharing(self, run: RunContext) -> Ranks:
         """Who trains. Raises ModelError where a model cannot be trained by several."""
         ranks = Ranks.of(run)
         if not ranks.alone and (not self.shared or self.config.pretrain == "layerwise"):

@@ -47,10 +47,19 @@ def test_several_processes_publish_what_one_does(tmp_path: Path, monkeypatch: py
     assert several["softmax"] == "exact"
 
 
-def test_an_engine_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Run) -> None:
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ('engine = "spark"', "'local', 'torchrun' or 'ray'"),
+        ('address = "auto"', 'address means nothing to engine = "local"; expected engine = "ray"'),
+        ('engine = "torchrun"\ncpus = 2', 'cpus means nothing to engine = "torchrun"; expected engine = "ray"'),
+    ],
+)
+def test_an_engine_that_is_not_there_is_refused(
+    keys: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Run
+) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("run.toml").write_text(CONFIG + '[cluster]\nengine = "ray"\n')
+    Path("run.toml").write_text(CONFIG + f"[cluster]\n{keys}\n")
     code, _, err = command("train", "run.toml")
     assert code == 2
-    assert "[cluster] engine" in err
-    assert "'local' or 'torchrun'" in err
+    assert "cluster" in err and expected in err

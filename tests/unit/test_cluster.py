@@ -215,3 +215,9 @@ def test_items_of_a_model_that_they_meet_in_elsewhere_are_not_shared_out(name: s
 def test_more_ranks_than_items_are_refused() -> None:
     with pytest.raises(ModelError, match="43 ranks for 42 items; expected no more ranks than items"):
         made("mult_dae").fit(tastes(), validation=None, run=cpu(world_size=43, shared="items"))
+
+
+def test_cold_items_are_not_left_unplaced_in_silence() -> None:
+    """A job does not hand on what places them."""
+    with pytest.raises(ModelError, match=r"cold items are not placed while 2 ranks train"):
+        fit_by_ranks(made("mult_dae"), tastes(), holdout(), cpu(placed=lambda model: model), 2)

@@ -1,0 +1,136 @@
+"""Fit by the workers of a Ray cluster: Ray Train starts them, and starts all again where one dies, from the checkpoint.
+
+The job's folder, the run's checkpoints and this package are what every node needs to have.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from threading import Thread
+from typing import Any, Literal
+
+import torch
+
+from recsys_ae.cluster.job import Job
+from recsys_ae.cluster.rank import GPUS, fit_as_rank, fit_job
+from recsys_ae.cluster.session import joined
+from recsys_ae.errors import ConfigError
+from recsys_ae.histories import Histories, Holdout
+from recsys_ae.models import Recommender
+from recsys_ae.models.autoencoder import Autoencoder
+from recsys_ae.training.run import FitRecord, Progress, RunContext
+
+PROGRESS = "progress.jsonl"
+POLL = 0.2  # seconds
+
+
+def fit_on_ray(
+    model: Recommender,
+    train: Histories,
+    validation: Holdout | None,
+    run: RunContext,
+    workers: int,
+    restarts: int = 3,
+    share: Literal["users", "items"] = "users",
+    *,
+    address: str | None = None,
+    cpus: float = 1.0,
+    gpus: float = 0.0,
+    folder: Path,
+) -> FitRecord:
+    """`model.fit` by so many workers of a Ray cluster; the same up to the order in which floats are summed.
+
+    `folder`: one that all nodes share; what is trained on is written below it. `cpus`, `gpus`: of a worker. Else, and of a
+    model without gradient steps, as `fit_by_ranks`. Raises ConfigError where the cluster cannot be joined or is too small,
+    ModelError where the fit fails.
+    """
+    if not isinstance(model, Autoencoder):
+        return model.fit(train, validation=validation, run=run)
+    if run.device != "auto" and run.device.startswith("cuda") != (gpus > 0):
+        raise ConfigError(
+            f'[run] device = "{run.device}" and [cluster] gpus = {gpus:g}; expected gpus = 1 for cuda, gpus = 0 for cpu'
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    shared = replace(run, world_size=workers, shared=share, device="cuda" if gpus else "cpu")
+    with joined(address) as ray:
+        _require_room(ray.nodes(), workers, cpus, gpus)
+        launch = partial(_launched, workers=workers, restarts=restarts, cpus=cpus, gpus=gpus, progress=run.progress)
+        return fit_job(model, train, validation, shared, GPUS if gpus else "gloo", launch, folder.resolve())
+
+
+def _require_room(nodes: list[dict[str, Any]], workers: int, cpus: float, gpus: float) -> None:
+    """Raises ConfigError for more workers than the cluster has room for when nobody else is there: Ray would wait for ever."""
+    living = [node["Resources"] for node in nodes if node["Alive"]]
+    wanted = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
+    room = sum(
+        min(math.floor(resources.get(kind, 0.0) / amount + 1e-9) for kind, amount in wanted.items()) for resources in living
+    )
+    if room < workers:
+        each = " and ".join(f"{amount:g} {kind}" for kind, amount in wanted.items())
+        raise ConfigError(f"[cluster] workers = {workers} with {each} each; the {len(living)} nodes there have room for {room}")
+
+
+def _launched(
+    job: Job, workers: int, restarts: int, cpus: float, gpus: float, progress: Callable[[Progress], None] | None
+) -> list[str]:
+    """Run the ranks to their end, tell of their progress; returns what Ray said where they failed."""
+    from ray.exceptions import RayError
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    log = job.folder / PROGRESS
+    log.touch()
+    trainer = TorchTrainer(
+        _as_rank,
+        train_loop_config={"folder": str(job.folder), "threads": max(1, int(cpus))},
+        torch_config=TorchConfig(backend=job.told["backend"]),
+        scaling_config=ScalingConfig(
+            num_workers=workers, use_gpu=gpus > 0, resources_per_worker={"CPU": cpus} | ({"GPU": gpus} if gpus else {})
+        ),
+        run_config=RunConfig(
+            name="fit", storage_path=str(job.folder / "ray"), failure_config=FailureConfig(max_failures=restarts)
+        ),
+    )
+    failures = list[Exception]()
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except Exception as error:
+            failures.append(error)
+
+    thread = Thread(target=fit, daemon=True)  # where it runs in the main one, Ray takes Ctrl-C and leaves with code 0
+    thread.start()
+    told, alive = 0, True
+    while alive:
+        thread.join(POLL)
+        alive = thread.is_alive()
+        with log.open() as file:
+            file.seek(told)
+            while (line := file.readline()).endswith("\n"):
+                told = file.tell()
+                if progress:
+                    progress(Progress(**json.loads(line)))
+    for error in failures:
+        if not isinstance(error, TrainingFailedError | RayError):
+            raise error
+    return [line for error in failures for line in str(error).splitlines()]
+
+
+def _as_rank(config: dict[str, Any]) -> None:
+    """One worker of Ray Train, which has made the process group."""
+    from ray.train.torch import get_device
+
+    job = Job(Path(config["folder"]))
+    if job.ended:  # and one rank was gone before another had done with it: Ray has started all again
+        return
+    torch.set_num_threads(config["threads"])
+    fit_as_rank(job, str(get_device()), partial(_tell, job.folder / PROGRESS))
+
+
+def _tell(log: Path, progress: Progress) -> None:
+    with log.open("a") as file:
+        file.write(json.dumps(asdict(progress)) + "\n")
