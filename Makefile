@@ -24,7 +24,7 @@ test-slow: install
 
 test-extras: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
-	$(BIN)/python -m pytest -m extras --timeout=600
+	$(BIN)/python -m pytest -m 'extras and not slow' --timeout=600
 
 check: install
 	$(BIN)/ruff format --check .

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from pipelines.config import RunConfig
 from pipelines.score import Part, write_part
-from recsys_ae.cluster.session import joined
-from recsys_ae.errors import ConfigError
+from recsys_ae.cluster.session import joined, require_room
 from recsys_ae.registry import Registry
 
 
@@ -22,7 +21,7 @@ def written(config: RunConfig, version: str, parts: Sequence[Part], allow: NDArr
     """
     cluster = config.cluster
     with joined(cluster.address) as ray:
-        require_room(ray, cluster.cpus, cluster.gpus)
+        require_room(ray, 1, cluster.cpus, cluster.gpus)
         ray.data.DataContext.get_current().enable_progress_bars = False
         folder = parts[0].path.parent.resolve()
         rows = [{"place": n, "path": str(folder / part.path.name), "start": part.start, "stop": part.stop}
@@ -33,18 +32,9 @@ def written(config: RunConfig, version: str, parts: Sequence[Part], allow: NDArr
             concurrency=(1, min(cluster.workers, len(rows))),
             num_cpus=cluster.cpus,
             num_gpus=cluster.gpus or None,
-            max_restarts=-1,
-            max_task_retries=-1,
         )
         for row in found.iter_rows():
             yield parts[row["place"]], row["rows"]
-
-
-def require_room(ray: Any, cpus: float, gpus: float) -> None:
-    """Raises ConfigError where no node has room for a worker, which would be waited for for ever."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
-        raise ConfigError(f"[cluster] cpus = {cpus:g}, gpus = {gpus:g}: no node of {len(nodes)} has so many for a worker")
 
 
 class _Scorer:

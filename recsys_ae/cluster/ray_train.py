@@ -4,7 +4,6 @@ The job's folder, the run's checkpoints and this package are what every node nee
 """
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
@@ -16,7 +15,7 @@ import torch
 
 from recsys_ae.cluster.job import Job
 from recsys_ae.cluster.rank import GPUS, fit_as_rank, fit_job
-from recsys_ae.cluster.session import joined
+from recsys_ae.cluster.session import joined, require_room
 from recsys_ae.errors import ConfigError
 from recsys_ae.histories import Histories, Holdout
 from recsys_ae.models import Recommender
@@ -56,21 +55,9 @@ def fit_on_ray(
     folder.mkdir(parents=True, exist_ok=True)
     shared = replace(run, world_size=workers, shared=share, device="cuda" if gpus else "cpu")
     with joined(address) as ray:
-        _require_room(ray.nodes(), workers, cpus, gpus)
+        require_room(ray, workers, cpus, gpus)
         launch = partial(_launched, workers=workers, restarts=restarts, cpus=cpus, gpus=gpus, progress=run.progress)
         return fit_job(model, train, validation, shared, GPUS if gpus else "gloo", launch, folder.resolve())
-
-
-def _require_room(nodes: list[dict[str, Any]], workers: int, cpus: float, gpus: float) -> None:
-    """Raises ConfigError for more workers than the cluster has room for when nobody else is there: Ray would wait for ever."""
-    living = [node["Resources"] for node in nodes if node["Alive"]]
-    wanted = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
-    room = sum(
-        min(math.floor(resources.get(kind, 0.0) / amount + 1e-9) for kind, amount in wanted.items()) for resources in living
-    )
-    if room < workers:
-        each = " and ".join(f"{amount:g} {kind}" for kind, amount in wanted.items())
-        raise ConfigError(f"[cluster] workers = {workers} with {each} each; the {len(living)} nodes there have room for {room}")
 
 
 def _launched(

@@ -1,7 +1,10 @@
 """A Ray cluster for as long as a stage needs it: one that runs already, or one of this machine that ends with the stage."""
 
 import logging
+import math
 import os
+import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -28,6 +31,7 @@ def joined(address: str | None = None) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
+    _require_there(address)
     try:
         ray.init(address=address or "local", include_dashboard=False if address is None else None, log_to_driver=False,
                  logging_level=logging.ERROR)  # fmt: skip
@@ -38,3 +42,26 @@ def joined(address: str | None = None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _require_there(address: str | None) -> None:
+    """Raises ConfigError where nothing listens at HOST:PORT: Ray would try for minutes, and then end the process."""
+    found = re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address or "")
+    if found is None:
+        return
+    try:
+        socket.create_connection((found[1], int(found[2])), timeout=10).close()
+    except OSError as error:
+        raise ConfigError(f"[cluster] address = {address!r} cannot be joined ({error}); expected a Ray cluster there") from None
+
+
+def require_room(ray: Any, workers: int, cpus: float, gpus: float) -> None:
+    """Raises ConfigError for more workers than the cluster has room for when nobody else is there: Ray would wait for ever."""
+    living = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    wanted = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
+    room = sum(
+        min(math.floor(resources.get(kind, 0.0) / amount + 1e-9) for kind, amount in wanted.items()) for resources in living
+    )
+    if room < workers:
+        each = " and ".join(f"{amount:g} {kind}" for kind, amount in wanted.items())
+        raise ConfigError(f"[cluster] workers = {workers} with {each} each; the {len(living)} nodes there have room for {room}")

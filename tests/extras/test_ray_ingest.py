@@ -81,6 +81,7 @@ def test_the_same_rows_in_the_same_order(cluster: str, logs: dict[str, str], tmp
         assert last[-1].as_py() < first[0].as_py()
 
 
+@pytest.mark.slow
 def test_workers_that_are_killed_cost_nothing_of_the_log(cluster: str, logs: dict[str, str], tmp_path: Path) -> None:
     cleaning = CLEANINGS["core"]
     one = read_log(logs["csv"], cleaning=cleaning, into=tmp_path / "one.parquet")
