@@ -32,7 +32,10 @@ EARLY_STOPPING_USERS = 3_000  # of the validation users, who are all users of a 
 JUDGED_USERS = 5_000  # of Amazon Beauty's 22,363, where each has one target
 LINEAR = [{"name": "sparse_ease"}, {"name": "user_knn"}, {"name": "rp3beta"}]
 # what a minute of one core allows
-CONV_QUICK = {"batch_size": 128, "window": 20, "learning_rate": 0.003, "epochs": 5, "schedule": "cosine"}
+CONV_QUICK = {
+    "batch_size": 128, "window": 20, "learning_rate": 0.003, "epochs": 5, "schedule": "cosine",
+    "kernel": 3, "dilations": [1, 2, 4], "dropout": 0.5,
+}  # fmt: skip
 STRONG = ("ndcg@100", "capped_recall@20", "capped_recall@50", "recall@20", "coverage@10")
 GIVEN = ("recall@20", "ndcg@20", "ndcg@100", "coverage@10")
 
