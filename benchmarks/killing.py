@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -11,13 +12,13 @@ from pathlib import Path
 
 
 def workers(what: str = "ray::") -> list[int]:
-    """Processes of Ray at work, by what they call themselves; the idle ones are none."""
+    """Processes of Ray at work, by what they call themselves; none that is idle, and no agent, with which its node would go."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             with suppress(OSError):
                 name = (folder / "cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
-                if name.startswith("ray::") and what in name and "IDLE" not in name:
+                if name.startswith("ray::") and what in name and not re.search("IDLE|Agent", name):
                     found.append(int(folder.name))
     return found
 

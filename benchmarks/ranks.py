@@ -3,10 +3,13 @@
     python -m benchmarks.ranks steps [--items 10000000] [--users 1000000] [--interactions 50000000] [--ranks 4]
     OMP_NUM_THREADS=2 python -m benchmarks.ranks search [--items 10000000]
     OMP_NUM_THREADS=2 python -m benchmarks.ranks efficiency
+    python -m benchmarks.ranks equal
 
 `steps`: mult_dae of width 64 with a sampled softmax by torchrun on generated histories: seconds a step, memory of all processes
 together, bytes that travel. `search`: exact lists of 100 over so many item rows in clusters, beside the index's. `efficiency`:
 an epoch of mult_dae, 20,000 users and items, width 256, by two threads of one process and by two ranks of one thread each.
+`equal`: mult_dae and mult_vae on 4,000 generated users by 1, 2 and 4 ranks, by users and by items: how far losses are from
+those of one, and how much of lists of 100 is the same.
 """
 
 import argparse
@@ -27,9 +30,12 @@ from torch import Generator, Tensor, distributed
 
 from benchmarks.catalogues import BATCH, generated
 from benchmarks.record import write
+from recsys_ae import datasets
 from recsys_ae.cluster import fit_by_ranks
+from recsys_ae.dataset import Dataset
 from recsys_ae.histories import Histories
 from recsys_ae.index import Index, K
+from recsys_ae.log import InteractionLog
 from recsys_ae.models import MODELS
 from recsys_ae.models.als import ALS, ALSConfig
 from recsys_ae.ranking import rank_top_k
@@ -184,9 +190,32 @@ def efficiency() -> list[dict[str, Any]]:
     return found
 
 
+def equal() -> list[dict[str, Any]]:
+    """Losses and lists of the same fit by several ranks beside those of one."""
+    events = datasets.synthetic(n_users=4_000, n_items=2_000, seed=0).events
+    histories = Dataset.from_log(InteractionLog.from_table(events)).histories
+    judged, found = histories.take(np.arange(1_000)), list[dict[str, Any]]()
+    for name in ("mult_dae", "mult_vae"):
+        config = MODELS[name].Config(latent=64, epochs=5)
+        run = RunContext(seed=0, device="cpu", precision="float32")
+        alone = MODELS[name](config, histories.n_items)
+        losses = np.array(alone.fit(histories, validation=None, run=run).losses)
+        lists = rank_top_k(alone, judged, 100).items
+        for share in ("users", "items"):
+            for ranks in (2, 4):
+                model = MODELS[name](config, histories.n_items)
+                record = fit_by_ranks(model, histories, None, run, ranks, share=share)
+                own = rank_top_k(model, judged, 100).items
+                same = np.mean([len(np.intersect1d(a, b)) / 100 for a, b in zip(lists, own, strict=True)])
+                apart = float(np.abs(np.array(record.losses) / losses - 1).max())
+                found.append({"model": name, "share": share, "ranks": ranks, "losses apart": apart, "overlap@100": float(same)})
+                print(found[-1], flush=True)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("steps", "search", "efficiency", "rank"))
+    parser.add_argument("part", choices=("steps", "search", "efficiency", "equal", "rank"))
     parser.add_argument("--items", type=int, default=10_000_000)
     parser.add_argument("--users", type=int, default=1_000_000)
     parser.add_argument("--interactions", type=int, default=50_000_000)
@@ -202,7 +231,7 @@ def main() -> None:
     elif arguments.part == "search":
         found = search(arguments.items)
     else:
-        found = {"runs": efficiency()}
+        found = {"runs": efficiency() if arguments.part == "efficiency" else equal()}
     print(found)
     write("ranks", {"found": found}, f"-{arguments.part}")
 

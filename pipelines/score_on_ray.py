@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipelines.config import RunConfig
 from pipelines.score import Part, write_part
-from recsys_ae.cluster.session import joined, require_room
+from recsys_ae.cluster.session import joined, quiet_data, require_room
 from recsys_ae.registry import Registry
 
 
@@ -22,16 +22,19 @@ def written(config: RunConfig, version: str, parts: Sequence[Part], allow: NDArr
     cluster = config.cluster
     with joined(cluster.address) as ray:
         require_room(ray, 1, cluster.cpus, cluster.gpus)
-        ray.data.DataContext.get_current().enable_progress_bars = False
         folder = parts[0].path.parent.resolve()
         rows = [{"place": n, "path": str(folder / part.path.name), "start": part.start, "stop": part.stop}
                 for n, part in enumerate(parts)]  # fmt: skip
-        found = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            _Scorer,
-            fn_constructor_args=(config.registry.path.resolve(), version, config.score.k, allow, cluster.cpus),
-            concurrency=(1, min(cluster.workers, len(rows))),
-            num_cpus=cluster.cpus,
-            num_gpus=cluster.gpus or None,
+        found = (
+            quiet_data()
+            .from_items(rows, override_num_blocks=len(rows))
+            .map(
+                _Scorer,
+                fn_constructor_args=(config.registry.path.resolve(), version, config.score.k, allow, cluster.cpus),
+                concurrency=(1, min(cluster.workers, len(rows))),
+                num_cpus=cluster.cpus,
+                num_gpus=cluster.gpus or None,
+            )
         )
         for row in found.iter_rows():
             yield parts[row["place"]], row["rows"]

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from recsys_ae.batches import BATCH_ROWS, read_batches, whole_users
 from recsys_ae.canonical import IdMode
 from recsys_ae.cleaning import Cleaning, canonical, cleaned_users, complete, long_enough, missing, require_some, write_parquet
-from recsys_ae.cluster.session import joined
+from recsys_ae.cluster.session import joined, quiet_data
 from recsys_ae.errors import LogError, RecsysError
 from recsys_ae.ids import Id
 from recsys_ae.log import InteractionLog
@@ -56,8 +56,8 @@ def read_log_on_ray(
     """
     cleaning, files = cleaning or Cleaning(), matched(path)
     name = FileSource(files).name
-    with joined(address) as ray, whole_folder(into) as parts, scratch_folder("staged", into.parent) as folder:
-        run = _Run(ray, folder, parts, columns or Columns(), cleaning, ids)
+    with joined(address), whole_folder(into) as parts, scratch_folder("staged", into.parent) as folder:
+        run = _Run(folder, parts, columns or Columns(), cleaning, ids)
         staged = run.staged(files)
         read = sum(each["read"] for each in staged)
         if not read:
@@ -75,18 +75,16 @@ def read_log_on_ray(
 class _Run:
     """One reading: where its files are, and its stages."""
 
-    def __init__(self, ray: Any, folder: Path, parts: Path, columns: Columns, cleaning: Cleaning, ids: IdMode) -> None:
-        self.ray, self.columns, self.cleaning, self.ids = ray, columns, cleaning, ids
+    def __init__(self, folder: Path, parts: Path, columns: Columns, cleaning: Cleaning, ids: IdMode) -> None:
+        self.data, self.columns, self.cleaning, self.ids = quiet_data(), columns, cleaning, ids
         self.folder, self.parts = folder.resolve(), parts.resolve()
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
 
     def staged(self, files: Sequence[Path]) -> list[Row]:
         """What each file has: rows, ids' kinds, columns; its rows are in a file of this run."""
         FileSource(tuple(files))  # of one format, and there
         tasks = [{"number": number, "file": str(file.resolve())} for number, file in enumerate(files)]
         stage_ = _Stage(self.folder, self.columns, self.cleaning, self.ids)
-        found = self._rows(self.ray.data.from_items(tasks, override_num_blocks=len(tasks)).map(stage_))
+        found = self._rows(self.data.from_items(tasks, override_num_blocks=len(tasks)).map(stage_))
         rows = [json.loads(row["told"]) for row in sorted(found, key=lambda row: row["number"])]
         for row in rows:
             if "fault" in row:
@@ -153,7 +151,7 @@ class _Run:
 
     def _of(self, paths: Sequence[str]) -> Any:
         """A task for each part."""
-        return self.ray.data.from_items([{"path": path} for path in paths], override_num_blocks=len(paths))
+        return self.data.from_items([{"path": path} for path in paths], override_num_blocks=len(paths))
 
     def _shared(self, alive: pa.ChunkedArray | None) -> str | None:
         """Ids as a file that every task reads."""

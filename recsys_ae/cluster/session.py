@@ -37,11 +37,19 @@ def joined(address: str | None = None) -> Iterator[Any]:
                  logging_level=logging.ERROR)  # fmt: skip
     except ConnectionError as error:
         raise ConfigError(f"[cluster] address = {address!r} cannot be joined ({error}); expected a Ray cluster there") from None
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def quiet_data() -> Any:
+    """`ray.data`, which tells of no progress."""
+    import ray.data as found
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    found.DataContext.get_current().enable_progress_bars = False
+    return found
 
 
 def _require_there(address: str | None) -> None:
