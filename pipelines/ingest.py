@@ -2,7 +2,6 @@
 
 import datetime
 import glob
-import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -102,8 +101,6 @@ def clean_files(config: RunConfig, paths: list[str]) -> InteractionLog:
             return read_log_on_ray(
                 paths, section.columns, section.cleaning, into=into, ids=section.ids, address=cluster.address
             )
-        if into.is_dir():  # of an earlier run on Ray
-            shutil.rmtree(into)
         return log.read_log(
             paths, section.columns, section.cleaning, ids=section.ids, into=into, memory_limit=section.memory_limit
         )

@@ -1,11 +1,11 @@
 """The parts of `score` written by a Ray cluster: each worker loads the version once, each part is a task (Ray Data)."""
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pipelines.config import RunConfig
@@ -21,7 +21,7 @@ def written(config: RunConfig, version: str, parts: Sequence[Part], allow: NDArr
     """
     cluster = config.cluster
     with joined(cluster.address) as ray:
-        require_room(ray, 1, cluster.cpus, cluster.gpus)
+        require_room(ray, 1, cluster.cpus, 0.0)
         folder = parts[0].path.parent.resolve()
         rows = [{"place": n, "path": str(folder / part.path.name), "start": part.start, "stop": part.stop}
                 for n, part in enumerate(parts)]  # fmt: skip
@@ -33,7 +33,6 @@ def written(config: RunConfig, version: str, parts: Sequence[Part], allow: NDArr
                 fn_constructor_args=(config.registry.path.resolve(), version, config.score.k, allow, cluster.cpus),
                 concurrency=(1, min(cluster.workers, len(rows))),
                 num_cpus=cluster.cpus,
-                num_gpus=cluster.gpus or None,
             )
         )
         for row in found.iter_rows():
@@ -44,7 +43,7 @@ class _Scorer:
     """One worker, with a version loaded."""
 
     def __init__(self, registry: Path, version: str, k: int, allow: NDArray[np.bool_], cpus: float) -> None:
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, int(cpus))))
+        torch.set_num_threads(max(1, int(cpus)))
         self.artifact, self.stored = Registry(registry).load(version)
         self.k, self.allow = k, allow
 

@@ -4,6 +4,7 @@ DuckDB sorts the rows by user and time, spilling where memory ends; what passes 
 Preprocessing is applied that the API also applies to one. Rules that look at the whole catalogue come last, in a second pass.
 """
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -247,6 +248,8 @@ def _store(batches: Iterable[pa.RecordBatch], into: Path | None, check: Callable
     with whole_file(into, durable=False) as partial:  # made again every time
         write_parquet(batches, partial)
         check()
+        if into.is_dir():  # of a Ray cluster, in parts
+            shutil.rmtree(into)
     return into
 
 

@@ -62,6 +62,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         partial, handle = _held(path, folder=True)
         try:
             yield partial
+            partial.chmod(0o755)
             if path.is_dir():
                 shutil.rmtree(path)
             else:

@@ -56,6 +56,7 @@ def read_log_on_ray(
     """
     cleaning, files = cleaning or Cleaning(), matched(path)
     name = FileSource(files).name
+    into.parent.mkdir(parents=True, exist_ok=True)
     with joined(address), whole_folder(into) as parts, scratch_folder("staged", into.parent) as folder:
         run = _Run(folder, parts, columns or Columns(), cleaning, ids)
         staged = run.staged(files)
@@ -66,6 +67,7 @@ def read_log_on_ray(
         require_some(name, read, dropped)
         cleaned = run.cleaned(staged, max(1, -(-read // rows_per_part)))
         dropped.update(_total(each["dropped"] for each in cleaned))
+        require_some(name, read, dropped)
         if cleaning.looks_at_items:
             dropped.update(run.survivors(cleaned))
         require_some(name, read, dropped)
@@ -77,7 +79,7 @@ class _Run:
 
     def __init__(self, folder: Path, parts: Path, columns: Columns, cleaning: Cleaning, ids: IdMode) -> None:
         self.data, self.columns, self.cleaning, self.ids = quiet_data(), columns, cleaning, ids
-        self.folder, self.parts = folder.resolve(), parts.resolve()
+        self.folder, self.parts, self.rounds = folder.resolve(), parts.resolve(), 0
 
     def staged(self, files: Sequence[Path]) -> list[Row]:
         """What each file has: rows, ids' kinds, columns; its rows are in a file of this run."""
@@ -90,8 +92,9 @@ class _Run:
             if "fault" in row:
                 raise LogError(row["fault"])
         some = [row for row in rows if row["read"]]
-        for row in some[1:]:
-            _same(some[0], row)
+        typed = [row for row in some if row["columns"] is not None]
+        for row in typed[1:]:
+            _same(typed[0], row)
         return some
 
     def cleaned(self, staged: Sequence[Row], number: int) -> list[Row]:
@@ -142,8 +145,7 @@ class _Run:
             table = batch if total is None else pa.concat_tables([total, batch])
             total = table.group_by("item_id").aggregate([("rows", "sum"), ("last", "max")])
             total = total.select(["item_id", "rows_sum", "last_max"]).rename_columns(["item_id", "rows", "last"])
-        assert total is not None
-        return total
+        return _no_items(Path(paths[0])) if total is None else total
 
     def _written(self, paths: Sequence[str], alive: pa.ChunkedArray, least: int) -> None:
         keep = _Keep(self._shared(alive), least, self.parts)
@@ -157,7 +159,8 @@ class _Run:
         """Ids as a file that every task reads."""
         if alive is None:
             return None
-        path = self.folder / "alive.parquet"
+        self.rounds += 1  # a name of its own: another node may still hold the last one
+        path = self.folder / f"alive-{self.rounds:04}.parquet"
         with whole_file(path, durable=False) as partial:
             pq.write_table(pa.table({"item_id": alive}), partial)
         return str(path)
@@ -261,10 +264,14 @@ class _Count(_Alive):
             sums = table.group_by("item_id").aggregate([("rows", "sum"), ("last", "max")])
             found.append(sums.select(["item_id", "rows_sum", "last_max"]).rename_columns(["item_id", "rows", "last"]))
         if not found:
-            schema = pq.read_schema(str(task["path"][0]))
-            return pa.table({"item_id": pa.array([], schema.field("item_id").type), "rows": pa.array([], pa.int64()),
-                             "last": pa.array([], pa.int64())})  # fmt: skip
+            return _no_items(Path(str(task["path"][0])))
         return pa.concat_tables(found)
+
+
+def _no_items(path: Path) -> pa.Table:
+    """What no row of a part counts to."""
+    ids = pa.array([], pq.read_schema(path).field("item_id").type)
+    return pa.table({"item_id": ids, "rows": pa.array([], pa.int64()), "last": pa.array([], pa.int64())})
 
 
 class _Keep(_Alive):
@@ -309,7 +316,7 @@ def _boundaries(staged: Sequence[Row], number: int) -> list[Id]:
 
 def _same(first: Row, other: Row) -> None:
     """Raises LogError where two files' columns are not of the same names and types."""
-    if first["columns"] is None or other["columns"] is None or first["columns"] == other["columns"]:
+    if first["columns"] == other["columns"]:
         return
     raise LogError(
         f"{other['file']}: read as {other['columns']}; expected {first['columns']} as in {first['file']} "

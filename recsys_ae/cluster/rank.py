@@ -30,6 +30,8 @@ def fit_job(
     parent: Path | None = None,
 ) -> FitRecord:
     """`model.fit` by the ranks that `launch` starts, of a job in a scratch folder. Raises ModelError where it fails."""
+    if run.placed is not None:
+        raise ModelError(f'cold items are not placed while {run.world_size} ranks train; expected one, engine = "local"')
     model.sharing(run)
     (name,) = (name for name, kind in MODELS.items() if type(model) is kind)
     with scratch_folder("fit", parent) as folder:

@@ -108,6 +108,16 @@ def test_what_is_wrong_with_a_file_is_said_of_it(cluster: str, tmp_path: Path, s
     assert not (tmp_path / "clean").exists() and not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize(
+    "cleaning", [Cleaning(Preprocessing(min_weight=50.0), 2, 2), Cleaning(min_user_interactions=3_000, min_item_interactions=2)]
+)
+def test_a_log_that_cleaning_empties_is_said_to_be_empty(
+    cluster: str, logs: dict[str, str], tmp_path: Path, cleaning: Cleaning
+) -> None:
+    with pytest.raises(LogError, match="no interaction is left of 6000 read"):
+        read_log_on_ray(logs["parquet"], cleaning=cleaning, into=tmp_path / "new" / "clean", address=cluster)
+
+
 def test_a_log_of_nothing_is_refused_and_the_one_before_stays(cluster: str, logs: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("user_id,item_id\n1,2\n,4\n")
     (tmp_path / "b.csv").write_text("user_id,item_id\n")
