@@ -83,7 +83,6 @@ class _Run:
 
     def staged(self, files: Sequence[Path]) -> list[Row]:
         """What each file has: rows, ids' kinds, columns; its rows are in a file of this run."""
-        FileSource(tuple(files))  # of one format, and there
         tasks = [{"number": number, "file": str(file.resolve())} for number, file in enumerate(files)]
         stage_ = _Stage(self.folder, self.columns, self.cleaning, self.ids)
         found = self._rows(self.data.from_items(tasks, override_num_blocks=len(tasks)).map(stage_))
@@ -143,8 +142,7 @@ class _Run:
         total: pa.Table | None = None
         for batch in found.iter_batches(batch_format="pyarrow", batch_size=None):
             table = batch if total is None else pa.concat_tables([total, batch])
-            total = table.group_by("item_id").aggregate([("rows", "sum"), ("last", "max")])
-            total = total.select(["item_id", "rows_sum", "last_max"]).rename_columns(["item_id", "rows", "last"])
+            total = _by_item(table)
         return _no_items(Path(paths[0])) if total is None else total
 
     def _written(self, paths: Sequence[str], alive: pa.ChunkedArray, least: int) -> None:
@@ -260,12 +258,17 @@ class _Count(_Alive):
         found = []
         for batch in self.of(whole_users(read_batches(Path(str(task["path"][0]))))):
             last = batch["timestamp"] if "timestamp" in batch.schema.names else pa.nulls(len(batch), pa.int64())
-            table = pa.table({"item_id": batch["item_id"], "rows": pa.array(np.ones(len(batch), np.int64)), "last": last})
-            sums = table.group_by("item_id").aggregate([("rows", "sum"), ("last", "max")])
-            found.append(sums.select(["item_id", "rows_sum", "last_max"]).rename_columns(["item_id", "rows", "last"]))
+            ones = pa.array(np.ones(len(batch), np.int64))
+            found.append(_by_item(pa.table({"item_id": batch["item_id"], "rows": ones, "last": last})))
         if not found:
             return _no_items(Path(str(task["path"][0])))
         return pa.concat_tables(found)
+
+
+def _by_item(counts: pa.Table) -> pa.Table:
+    """Counts of which an item has several, as one each: their sum, and the last of their times."""
+    sums = counts.group_by("item_id").aggregate([("rows", "sum"), ("last", "max")])
+    return sums.select(["item_id", "rows_sum", "last_max"]).rename_columns(["item_id", "rows", "last"])
 
 
 def _no_items(path: Path) -> pa.Table:
