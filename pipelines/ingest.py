@@ -9,7 +9,7 @@ from typing import Any
 from pipelines.config import Paths, RunConfig, SplitSection
 from pipelines.items import Categories, Titles, read_items
 from pipelines.latent.placing import with_items_placed
-from pipelines.paths import local_paths, naming_objects
+from pipelines.paths import cluster_paths, local_paths, naming_objects
 from pipelines.stored import store_events
 from recsys_ae import datasets, log, sql
 from recsys_ae.batches import parquet_files
@@ -58,7 +58,8 @@ def described(
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """The files on this machine that a log is read from; of a database, what was read of it for that."""
+    """What a log is read from: files of this machine, or URLs of objects that the nodes of a cluster fetch; of a database,
+    what was read of it for that."""
 
     paths: list[str]
     facts: dict[str, Any]
@@ -68,7 +69,8 @@ def source_files(config: RunConfig, anew: bool = False) -> SourceFiles:
     """The files of `[log]`; of a database those that hold its rows, in the run folder. `anew`: all of its rows are read."""
     section = config.log
     if section.path is not None:
-        return SourceFiles(local_paths(config, section.path), {})
+        paths = cluster_paths(section.path) if config.cluster.engine == "ray" else local_paths(config, section.path)
+        return SourceFiles(paths, {})
     if section.source == "store":
         stored = store_events(config)
         found = _refreshed(config, stored.source, anew)
@@ -99,7 +101,13 @@ def clean_files(config: RunConfig, paths: list[str]) -> InteractionLog:
             from recsys_ae.cluster.ingest import read_log_on_ray
 
             return read_log_on_ray(
-                paths, section.columns, section.cleaning, into=into, ids=section.ids, address=cluster.address
+                paths,
+                section.columns,
+                section.cleaning,
+                into=into,
+                ids=section.ids,
+                address=cluster.address,
+                storage=config.storage,
             )
         return log.read_log(
             paths, section.columns, section.cleaning, ids=section.ids, into=into, memory_limit=section.memory_limit

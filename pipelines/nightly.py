@@ -17,7 +17,7 @@ from pipelines.held_out import held_out, may_have_seen
 from pipelines.ingest import Source, clean_files, clean_source, described, log_digest, log_of, source_files, windows_of
 from pipelines.journal import Journal
 from pipelines.latent.content import with_cold_items
-from pipelines.paths import digests, local_paths
+from pipelines.paths import digests, local_paths, source_digests
 from pipelines.score import delivered, rehearse, score
 from pipelines.telling import tell
 from pipelines.telling.record import NightRecord
@@ -167,7 +167,7 @@ def _clean_once(config: RunConfig, journal: Journal) -> Source:
     path = log_of(config)
     where = {"url", "source", "query", "table", "path", "event_id", "since", "since_overlap"}
     inputs = {
-        "files": digests(config, read["paths"]),
+        "files": source_digests(config, read["paths"]),
         "log": config.log.model_dump(mode="json", exclude=where),
     }
 

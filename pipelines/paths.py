@@ -1,6 +1,7 @@
 """The paths of a configuration as files of this machine: objects of URLs are fetched into the run folder first."""
 
 import glob
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,12 +17,16 @@ def local_paths(config: RunConfig, path: str | Sequence[str]) -> list[str]:
     found: list[str] = []
     for pattern in _patterns(path):
         if objects.is_url(pattern):
-            options = config.storage.get(pattern.partition("://")[0].lower(), {})
-            files = objects.fetch(pattern, cache_of(config), options).values()
+            files = objects.fetch(pattern, cache_of(config), objects.options_of(config.storage, pattern)).values()
             found += [glob.escape(str(file)) for file in files]
         else:
             found.append(objects.plain(pattern))
     return found
+
+
+def cluster_paths(path: str | Sequence[str]) -> list[str]:
+    """Names, globs and URLs, for nodes that fetch objects by themselves."""
+    return [objects.plain(pattern) for pattern in _patterns(path)]
 
 
 def naming_objects(config: RunConfig) -> AbstractContextManager[None]:
@@ -38,6 +43,15 @@ def digests(config: RunConfig, path: str | Sequence[str]) -> dict[str, Any]:
         else:
             found |= {name: Path(name) for name in sorted(glob.glob(objects.plain(pattern)))}
     return {name: file_digest(file) for name, file in found.items()}
+
+
+def source_digests(config: RunConfig, paths: Sequence[str]) -> dict[str, Any]:
+    """Size and sha256 of files, by path; of objects that others fetch what their store says of them, by URL."""
+    found = digests(config, [path for path in paths if not objects.is_url(path)])
+    for url in filter(objects.is_url, paths):
+        for each in objects.listed(url, objects.options_of(config.storage, url)):
+            found[each.url] = each.mark if each.tells_of_change else each.mark | {"listed": time.time()}
+    return found
 
 
 def cache_of(config: RunConfig) -> Path:

@@ -38,12 +38,17 @@ Options: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class _Object:
+class Object:
     """An object as its store lists it. `mark` holds what changes with its content: size, and ETag or else time of change."""
 
     path: str
     url: str
     mark: dict[str, Any]
+
+    @property
+    def tells_of_change(self) -> bool:
+        """Whether the mark of another content is another: some stores tell the size alone."""
+        return bool(self.mark.keys() & {"etag", "modified"})
 
 
 def is_url(path: str) -> bool:
@@ -55,6 +60,11 @@ def is_url(path: str) -> bool:
 def plain(path: str) -> str:
     """A file:// as a path of this machine; all else as it stands."""
     return re.sub(r"^(file|local)://", "", path, flags=re.IGNORECASE)
+
+
+def options_of(storage: Mapping[str, Options], url: str) -> Options:
+    """What the driver of a URL is given, of settings by protocol."""
+    return storage.get(url.partition("://")[0].lower(), {})
 
 
 def check_url(url: str) -> None:
@@ -113,7 +123,7 @@ def fetch(url: str, folder: Path, options: Options | None = None) -> dict[str, P
         objects, patterns = _known(folder)
         store, found = _listed(url, options)
         named = {_file_name(each.url, options): each for each in found}
-        stale = {name: each for name, each in named.items() if not _there(folder / name, objects.get(name), each.mark)}
+        stale = {name: each for name, each in named.items() if not _there(folder / name, objects.get(name), each)}
         patterns[url] = list(named)
         kept = {name for names in patterns.values() for name in names}
         objects = {name: entry for name, entry in objects.items() if name in kept}
@@ -126,6 +136,20 @@ def fetch(url: str, folder: Path, options: Options | None = None) -> dict[str, P
         _save(folder, objects, patterns)
         _download_all(store, {folder / name: each for name, each in stale.items()})
     return {each.url: folder / name for name, each in named.items()}
+
+
+def listed(url: str, options: Options | None = None) -> list[Object]:
+    """The objects of a URL or a glob, in the order of their names; nothing is fetched. Raises as `fetch` does."""
+    check_url(url)
+    return _listed(url, options or {})[1]
+
+
+def download(wanted: Object, folder: Path, options: Options | None = None) -> Path:
+    """One object that was listed, here or elsewhere, as a whole file of the folder. Raises as `fetch` does."""
+    options = options or {}
+    path = folder / _file_name(wanted.url, options)
+    _download(_driver(wanted.url, options), wanted, path, threading.Event())
+    return path
 
 
 def fetched(url: str, folder: Path) -> dict[str, Path]:
@@ -149,7 +173,7 @@ def naming(folder: Path) -> Iterator[None]:
 # --- the store ------------------------------------------------------------------------------------------------------------
 
 
-def _listed(url: str, options: Options) -> tuple[Any, list[_Object]]:
+def _listed(url: str, options: Options) -> tuple[Any, list[Object]]:
     """The driver and the objects that a URL names, in the order of their names. Raises ConfigError or LogError."""
     protocol, store = url.partition("://")[0].lower(), _driver(url, options)
     path = store._strip_protocol(url)
@@ -164,7 +188,7 @@ def _listed(url: str, options: Options) -> tuple[Any, list[_Object]]:
                 raise LogError(f"{url}: {top!r} does not exist, or is closed to these credentials; expected a bucket or folder")
             raise LogError(f"{url}: matches no object; expected a URL or a glob that matches at least one")
     urls = {name: base + name.removeprefix(head) if name.startswith(head) else f"{protocol}://{name}" for name in found}
-    return store, [_Object(name, urls[name], _mark(found[name])) for name in sorted(found)]
+    return store, [Object(name, urls[name], _mark(found[name])) for name in sorted(found)]
 
 
 def _driver(url: str, options: Options) -> Any:
@@ -246,7 +270,7 @@ def _mark(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {"size": entry.get("size")} | ({"modified": str(modified)} if modified else {})
 
 
-def _download_all(store: Any, wanted: Mapping[Path, _Object]) -> None:
+def _download_all(store: Any, wanted: Mapping[Path, Object]) -> None:
     """A few at a time; the first that fails, in the order of names, ends all."""
     stop = threading.Event()
     with ThreadPoolExecutor(WORKERS, "objects") as pool:
@@ -260,7 +284,7 @@ def _download_all(store: Any, wanted: Mapping[Path, _Object]) -> None:
             raise
 
 
-def _download(store: Any, wanted: _Object, path: Path, stop: threading.Event) -> None:
+def _download(store: Any, wanted: Object, path: Path, stop: threading.Event) -> None:
     """One object into one file, all of one version: it is afterwards what it was before. Raises LogError."""
     partial = path.with_name(PARTIAL + path.name)
     with _told(wanted.url):
@@ -328,11 +352,12 @@ def _file_name(url: str, options: Options) -> str:
     return f"{stem or 'object'}-{digest}{suffix[0]}"
 
 
-def _there(path: Path, known: Mapping[str, Any] | None, mark: Mapping[str, Any]) -> bool:
+def _there(path: Path, known: Mapping[str, Any] | None, found: Object) -> bool:
     """Whether the file is what the object is now. A store that tells neither ETag nor time cannot say so."""
-    if known is None or not path.is_file() or not mark.keys() & {"etag", "modified"}:
+    if known is None or not path.is_file() or not found.tells_of_change:
         return False
-    return {name: value for name, value in known.items() if name != "url"} == mark and path.stat().st_size == mark["size"]
+    mark = {name: value for name, value in known.items() if name != "url"}
+    return mark == found.mark and path.stat().st_size == found.mark["size"]
 
 
 def _known(folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:

@@ -1,15 +1,16 @@
 """read_log() on a Ray cluster: files -> a clean log in parts by ranges of users, which no node ever holds whole.
 
-Each file is staged by a task as `staging` does it, and its rows written as they are (Ray Data). They are shuffled to the part
-that holds their user's range, where `cleaning` does its work, user by user. Rules that look at the whole catalogue go over the
-parts again: what travels are the items' counts, of which this process holds one for each item. A task whose worker dies is done
-again.
+Each file, or object of a store, is staged by a task as `staging` does it, and its rows written as they are (Ray Data). They
+are shuffled to the part that holds their user's range, where `cleaning` does its work, user by user. Rules that look at the
+whole catalogue go over the parts again: what travels are the items' counts, of which this process holds one for each item. A
+task whose worker dies is done again.
 """
 
 import json
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from recsys_ae import objects
 from recsys_ae.batches import BATCH_ROWS, read_batches, whole_users
 from recsys_ae.canonical import IdMode
 from recsys_ae.cleaning import Cleaning, canonical, cleaned_users, complete, long_enough, missing, require_some, write_parquet
@@ -25,6 +27,7 @@ from recsys_ae.cluster.session import joined, quiet_data
 from recsys_ae.errors import LogError, RecsysError
 from recsys_ae.ids import Id
 from recsys_ae.log import InteractionLog
+from recsys_ae.objects import Object, Options
 from recsys_ae.preprocessing import SECONDS_PER_DAY
 from recsys_ae.scratch import scratch_folder, whole_file, whole_folder
 from recsys_ae.sources import FileSource, connection, matched
@@ -46,20 +49,24 @@ def read_log_on_ray(
     ids: IdMode = "auto",
     address: str | None = None,
     rows_per_part: int = ROWS_PER_PART,
+    storage: Mapping[str, Options] | None = None,
 ) -> InteractionLog:
     """As `read_log`: the same rows in the same order and the same counts, in the folder `into`, part by part.
 
     A file is what a task reads: many files are shared out, one is not. All nodes must see the files and the folder. Kinds of
     ids and units of time are told by file: a column that holds integers in one file and text in another is refused.
 
+    A path may be a URL of objects: each task fetches its own, with its node's driver and credentials. `storage`: settings of
+    drivers, by protocol.
+
     Raises LogError as `read_log` does, ConfigError where there is no cluster.
     """
-    cleaning, files = cleaning or Cleaning(), matched(path)
-    name = FileSource(files).name
+    cleaning, sources = cleaning or Cleaning(), _sources(path, storage or {})
+    name = ", ".join(map(_name, sources[:3])) + (" ..." if len(sources) > 3 else "")
     into.parent.mkdir(parents=True, exist_ok=True)
     with joined(address), whole_folder(into) as parts, scratch_folder("staged", into.parent) as folder:
-        run = _Run(folder, parts, columns or Columns(), cleaning, ids)
-        staged = run.staged(files)
+        run = _Run(folder, parts, cleaning)
+        staged = run.staged(_Stage(run.folder, columns or Columns(), cleaning, ids, sources, storage or {}))
         read = sum(each["read"] for each in staged)
         if not read:
             raise LogError(f"{name}: no rows; expected at least one interaction")
@@ -77,15 +84,14 @@ def read_log_on_ray(
 class _Run:
     """One reading: where its files are, and its stages."""
 
-    def __init__(self, folder: Path, parts: Path, columns: Columns, cleaning: Cleaning, ids: IdMode) -> None:
-        self.data, self.columns, self.cleaning, self.ids = quiet_data(), columns, cleaning, ids
+    def __init__(self, folder: Path, parts: Path, cleaning: Cleaning) -> None:
+        self.data, self.cleaning = quiet_data(), cleaning
         self.folder, self.parts, self.rounds = folder.resolve(), parts.resolve(), 0
 
-    def staged(self, files: Sequence[Path]) -> list[Row]:
+    def staged(self, stage: "_Stage") -> list[Row]:
         """What each file has: rows, ids' kinds, columns; its rows are in a file of this run."""
-        tasks = [{"number": number, "file": str(file.resolve())} for number, file in enumerate(files)]
-        stage_ = _Stage(self.folder, self.columns, self.cleaning, self.ids)
-        found = self._rows(self.data.from_items(tasks, override_num_blocks=len(tasks)).map(stage_))
+        tasks = [{"number": number} for number in range(len(stage.sources))]
+        found = self._rows(self.data.from_items(tasks, override_num_blocks=len(tasks)).map(stage))
         rows = [json.loads(row["told"]) for row in sorted(found, key=lambda row: row["number"])]
         for row in rows:
             if "fault" in row:
@@ -168,20 +174,36 @@ class _Run:
         return found
 
 
+@dataclass(frozen=True)
 class _Stage:
-    """A file -> its rows with all canonical columns, in a file of the folder, and what is to be known of them."""
+    """A source by number -> its rows with all canonical columns, in a file of the folder, and what is to be known of them."""
 
-    def __init__(self, folder: Path, columns: Columns, cleaning: Cleaning, ids: IdMode) -> None:
-        self.folder, self.columns, self.cleaning, self.ids = folder, columns, cleaning, ids
+    folder: Path
+    columns: Columns
+    cleaning: Cleaning
+    ids: IdMode
+    sources: Sequence[Path | Object]
+    storage: Mapping[str, Options]
 
     def __call__(self, task: Row) -> Row:
+        number = int(task["number"])
+        source = self.sources[number]
         try:
-            told = self._staged(int(task["number"]), Path(task["file"]))
+            told = self._staged(number, source) if isinstance(source, Path) else self._fetched(number, source)
         except NoRowsError:
             told = {"read": 0}
         except RecsysError as error:  # Ray would wrap it in its own
             told = {"fault": str(error)}
-        return {"number": task["number"], "told": json.dumps(told)}
+        return {"number": number, "told": json.dumps(told | {"source": _name(source)})}
+
+    def _fetched(self, number: int, source: Object) -> Row:
+        """Of an object, which is on this node's disk meanwhile."""
+        with scratch_folder("recsys-ae") as folder:
+            file = objects.download(source, folder, objects.options_of(self.storage, source.url))
+            try:
+                return self._staged(number, file)
+            except RecsysError as error:
+                raise type(error)(str(error).replace(str(file), source.url)) from None
 
     def _staged(self, number: int, file: Path) -> Row:
         path = self.folder / f"staged-{number:06}.parquet"
@@ -199,7 +221,7 @@ class _Stage:
         if not kept:
             return told | {"path": None, "columns": None}
         schema = {field.name: str(field.type) for field in pq.read_schema(path)}
-        return told | {"path": str(path), "file": str(file), "columns": schema}
+        return told | {"path": str(path), "columns": schema}
 
 
 class _Assign:
@@ -307,6 +329,21 @@ def _write(batches: Iterable[pa.RecordBatch], path: Path) -> int:
     return rows
 
 
+def _sources(path: str | Sequence[str], storage: Mapping[str, Options]) -> list[Path | Object]:
+    """Files and objects of names and globs, each glob in the order of names."""
+    found: list[Path | Object] = []
+    for pattern in [path] if isinstance(path, str) else path:
+        if objects.is_url(pattern):
+            found += objects.listed(pattern, objects.options_of(storage, pattern))
+        else:
+            found += (file.resolve() for file in FileSource(matched(pattern)).files)
+    return found
+
+
+def _name(source: Path | Object) -> str:
+    return source.url if isinstance(source, Object) else str(source)
+
+
 def _boundaries(staged: Sequence[Row], number: int) -> list[Id]:
     """The first users of all ranges but the first: quantiles of the files' samples, each counting as its file's rows."""
     weighed = sorted((user, row["kept"] / len(row["sample"])) for row in staged for user in row["sample"])
@@ -322,7 +359,7 @@ def _same(first: Row, other: Row) -> None:
     if first["columns"] == other["columns"]:
         return
     raise LogError(
-        f"{other['file']}: read as {other['columns']}; expected {first['columns']} as in {first['file']} "
+        f"{other['source']}: read as {other['columns']}; expected {first['columns']} as in {first['source']} "
         '(ids = "string" in [log] takes all ids as strings)'
     )
 

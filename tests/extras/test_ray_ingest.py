@@ -1,5 +1,6 @@
 """A log cleaned by a Ray cluster is that which this process makes of the same files, row by row and count by count."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.killing import killing
+from pipelines.config import make_config
+from pipelines.ingest import clean_source, source_files
+from pipelines.paths import source_digests
+from recsys_ae import objects
 from recsys_ae.cleaning import Cleaning
 from recsys_ae.cluster.ingest import read_log_on_ray
 from recsys_ae.dataset import Dataset
@@ -17,6 +22,7 @@ from recsys_ae.errors import ConfigError, LogError
 from recsys_ae.log import read_log
 from recsys_ae.preprocessing import Preprocessing
 from tests.extras.conftest import NEEDS_RAY
+from tests.stores import Store
 
 pytestmark = NEEDS_RAY
 
@@ -138,3 +144,39 @@ def test_a_cluster_that_is_not_there_is_one_message(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("user_id,item_id\n1,2\n")
     with pytest.raises(ConfigError, match="cannot be joined"):
         read_log_on_ray(str(tmp_path / "a.csv"), into=tmp_path / "clean", address="127.0.0.1:9")
+
+
+@pytest.fixture
+def of_the_store(cluster: str, s3: Store) -> Iterator[Store]:
+    """A store whose credentials are those of this process' tasks on the cluster."""
+    import ray
+
+    ray.init(address=cluster, runtime_env={"env_vars": s3.environment()}, log_to_driver=False)
+    yield s3
+    ray.shutdown()
+
+
+def test_objects_are_fetched_by_the_tasks(
+    of_the_store: Store, cluster: str, logs: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in sorted(Path(logs["csv"]).parent.glob("*.csv")):
+        of_the_store.put(f"log/{file.name}", file.read_bytes())
+    config = make_config(
+        {"log": {"path": "s3://shop/log/*.csv"}, "run": {"folder": "runs"}, "cluster": {"engine": "ray", "address": cluster}}
+    )
+    monkeypatch.setattr(objects, "fetch", None)  # of this process
+    found = clean_source(config).log
+    one = read_log(logs["csv"], into=tmp_path / "one.parquet")
+    assert found.counts == one.counts and found.table().equals(one.table())
+    assert sorted({key.removeprefix("log/") for key in of_the_store.fetched}) == ["part0.csv", "part1.csv", "part2.csv"]
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["log.parquet"]
+    marks = source_digests(config, source_files(config).paths)
+    assert list(marks) == [f"s3://shop/log/part{n}.csv" for n in range(3)] and all(mark["etag"] for mark in marks.values())
+    of_the_store.put("log/part1.csv", b"user_id,item_id,timestamp,weight\n1,2,yesterday,3\n")
+    changed = source_digests(config, source_files(config).paths)
+    assert [url for url in marks if marks[url] != changed[url]] == ["s3://shop/log/part1.csv"]
+    with pytest.raises(LogError, match=r"s3://shop/log/part1.csv, row 1 .*yesterday") as error:
+        clean_source(config)
+    assert "/tmp" not in str(error.value)
+    assert found.table().equals(one.table())  # what was there stays
