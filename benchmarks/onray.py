@@ -32,6 +32,7 @@ from recsys_ae.artifact import Artifact
 from recsys_ae.cleaning import Cleaning
 from recsys_ae.cluster.ingest import read_log_on_ray
 from recsys_ae.cluster.ray_train import fit_on_ray
+from recsys_ae.cluster.session import Room
 from recsys_ae.dataset import Dataset
 from recsys_ae.log import InteractionLog, read_log
 from recsys_ae.models import MODELS
@@ -40,23 +41,23 @@ from recsys_ae.registry import Registry, StoredUsers
 from recsys_ae.sealed import file_digest
 from recsys_ae.training.run import RunContext
 
-NODES, CPUS, MEMORY = 3, 2, 300 * 2**20
+NODES, CPUS = 3, 2
+NODE = {"num_cpus": CPUS, "object_store_memory": 300 * 2**20}
 
 
 @contextmanager
-def cluster() -> Iterator[str]:
-    """The address of a cluster of several nodes on this machine."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+def cluster(nodes: int = NODES) -> Iterator[Any]:
+    """Ray's own cluster of several nodes on this machine, with its `address`."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would tell the internet
     from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": CPUS, "object_store_memory": MEMORY}
-    nodes = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    found = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
     try:
-        for _ in range(NODES - 1):
-            nodes.add_node(**node)
-        yield nodes.address
+        for _ in range(nodes - 1):
+            found.add_node(**NODE)
+        yield found
     finally:
-        nodes.shutdown()
+        found.shutdown()
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def training(folder: Path, workers: int) -> Stage:
     """mult_dae on 8,000 users."""
     data = Dataset.from_log(InteractionLog.from_table(datasets.synthetic(n_users=8_000, n_items=3_000, seed=1).events))
     config = MODELS["mult_dae"].Config(latent=64, epochs=12)
-    cluster: dict[str, Any] = {"workers": workers, "restarts": 20, "folder": folder}
+    cluster: dict[str, Any] = {"room": Room(workers), "restarts": 20, "folder": folder}
 
     def losses(fit: Callable[..., Any]) -> list[float]:
         checkpoints = folder / f"checkpoints {time.monotonic_ns()}"
@@ -160,14 +161,14 @@ def main() -> None:
         stage = STAGES[given.stage](folder, given.workers)
         alone, seconds = timed(stage.alone)
         facts: dict[str, Any] = {"stage": given.stage, "nodes": NODES, "workers": given.workers, "alone": seconds}
-        with cluster() as address:
-            found, seconds = timed(lambda: stage.on_ray(address))
+        with cluster() as nodes:
+            found, seconds = timed(lambda: stage.on_ray(nodes.address))
             facts |= {"on the cluster": seconds, "differs": stage.differs(alone, found), "disturbed": []}
             print(json.dumps(facts), flush=True)
             killed = 0
             while killed < given.kills:
                 with killing(given.kills - killed, stage.worker, killed, *stage.moments) as victims:
-                    found, seconds = timed(lambda: stage.on_ray(address))
+                    found, seconds = timed(lambda: stage.on_ray(nodes.address))
                 killed += len(victims)
                 facts["disturbed"].append({"killed": len(victims), "seconds": seconds, "differs": stage.differs(alone, found)})
                 print(json.dumps(facts["disturbed"][-1]), flush=True)

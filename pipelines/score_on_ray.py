@@ -1,6 +1,7 @@
 """The parts of `score` written by a Ray cluster: each worker loads the version once, each part is a task (Ray Data)."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def written(config: RunConfig, version: str, parts: Sequence[Part], allow: NDArr
     """
     cluster = config.cluster
     with joined(cluster.address) as ray:
-        require_room(ray, 1, cluster.cpus, 0.0)
+        require_room(ray, replace(cluster.room, workers=1, least=None, gpus=0.0))
         folder = parts[0].path.parent.resolve()
         rows = [{"place": n, "path": str(folder / part.path.name), "start": part.start, "stop": part.stop}
                 for n, part in enumerate(parts)]  # fmt: skip

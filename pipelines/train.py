@@ -132,12 +132,11 @@ def _fitted(
 def _fit_of(config: RunConfig, model: Recommender) -> Callable[..., FitRecord]:
     """`model.fit` by whom [cluster] names."""
     cluster = config.cluster
-    by_several: dict[str, Any] = {"workers": cluster.workers, "restarts": cluster.restarts, "share": cluster.share}
+    by_several: dict[str, Any] = {"restarts": cluster.restarts, "share": cluster.share}
     if cluster.engine == "torchrun":
-        return partial(fit_by_ranks, model, **by_several)
+        return partial(fit_by_ranks, model, workers=cluster.workers, **by_several)
     if cluster.engine == "ray":
-        each: dict[str, Any] = {"cpus": cluster.cpus, "gpus": cluster.gpus}
-        return partial(fit_on_ray, model, **by_several, **each, address=cluster.address, folder=config.run.folder)
+        return partial(fit_on_ray, model, room=cluster.room, **by_several, address=cluster.address, folder=config.run.folder)
     return model.fit
 
 

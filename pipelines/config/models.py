@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationE
 
 from pipelines.config.base import Section
 from pipelines.config.faults import explained
+from recsys_ae.cluster.session import Room
 from recsys_ae.models import MODELS, ModelConfig
 from recsys_ae.training.run import Precision
 
@@ -32,7 +33,8 @@ class ClusterSection(Section):
     """Who works: this process; several of this machine, by torchrun, in training; or those of a Ray cluster, which also clean
     the log and write the lists. In training each has a part of the users, or of the items.
 
-    `address`, `cpus` and `gpus` (of a worker) are of Ray; without an address a Ray of this machine is started and ended.
+    `address`, `cpus` and `gpus` (of a worker), `min_workers` and `wait` are of Ray; without an address a Ray of this machine is
+    started and ended.
     """
 
     engine: Literal["local", "torchrun", "ray"] = "local"
@@ -40,15 +42,30 @@ class ClusterSection(Section):
     workers: PositiveInt = 2
     cpus: float = Field(1.0, gt=0)
     gpus: float = Field(0.0, ge=0)
+    min_workers: PositiveInt | None = None  # with which a fit goes on while no more have room; None: all
+    wait: float = Field(0.0, ge=0)  # seconds for nodes that are on their way
     share: Literal["users", "items"] = "users"
     restarts: NonNegativeInt = 3  # times that all are started again where one has died
 
     @model_validator(mode="after")
     def _of_its_engine(self) -> Self:
-        named = [name for name in ("address", "cpus", "gpus") if name in self.model_fields_set]
+        named = [name for name in ("address", "cpus", "gpus", "min_workers", "wait") if name in self.model_fields_set]
         if named and self.engine != "ray":
             raise ValueError(f'{named[0]} means nothing to engine = "{self.engine}"; expected engine = "ray"')
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(
+                f"min_workers = {self.min_workers} is more than workers = {self.workers}; expected at most as many"
+            )
+        if self.min_workers is not None and self.share == "items":
+            raise ValueError('min_workers means nothing to share = "items": each worker holds the rows of its own items')
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ValueError(f"gpus = {self.gpus:g}; expected a whole number, or a part of one below 1")
         return self
+
+    @property
+    def room(self) -> Room:
+        """What a fit asks of a Ray cluster."""
+        return Room(self.workers, self.cpus, self.gpus, self.min_workers, self.wait)
 
 
 class ModelSection(Section):

@@ -50,7 +50,8 @@ def fit_as_rank(job: Job, device: str, tell: Callable[[Progress], None]) -> None
     """Fit with the others of the process group, which ends with it; the first rank writes what came of it."""
     try:
         model = job.model()
-        run = RunContext(**job.run() | {"device": device, "progress": tell, "rank": distributed.get_rank()})
+        place = {"rank": distributed.get_rank(), "world_size": distributed.get_world_size()}  # fewer than asked for, of some
+        run = RunContext(**job.run() | {"device": device, "progress": tell} | place)
         try:
             record = model.fit(job.train(), validation=job.validation(), run=run)
             if run.rank == 0 or run.shared == "items":

@@ -15,7 +15,7 @@ import torch
 
 from recsys_ae.cluster.job import Job
 from recsys_ae.cluster.rank import GPUS, fit_as_rank, fit_job
-from recsys_ae.cluster.session import joined, require_room
+from recsys_ae.cluster.session import Room, joined, require_room
 from recsys_ae.errors import ConfigError
 from recsys_ae.histories import Histories, Holdout
 from recsys_ae.models import Recommender
@@ -24,6 +24,7 @@ from recsys_ae.training.run import FitRecord, Progress, RunContext
 
 PROGRESS = "progress.jsonl"
 POLL = 0.2  # seconds
+RESIZED = 60.0  # seconds between two looks for nodes that have come
 
 
 def fit_on_ray(
@@ -31,38 +32,37 @@ def fit_on_ray(
     train: Histories,
     validation: Holdout | None,
     run: RunContext,
-    workers: int,
+    room: Room,
     restarts: int = 3,
     share: Literal["users", "items"] = "users",
     *,
     address: str | None = None,
-    cpus: float = 1.0,
-    gpus: float = 0.0,
     folder: Path,
 ) -> FitRecord:
-    """`model.fit` by so many workers of a Ray cluster; the same up to the order in which floats are summed.
+    """`model.fit` by the workers of a Ray cluster; the same up to the order in which floats are summed.
 
-    `folder`: one that all nodes share; what is trained on is written below it. `cpus`, `gpus`: of a worker. Else, and of a
-    model without gradient steps, as `fit_by_ranks`. Raises ConfigError where the cluster cannot be joined or is too small,
-    ModelError where the fit fails.
+    `folder`: one that all nodes share; what is trained on is written below it. Where `room.least` is given, as many workers
+    train as have room: fewer when nodes go, more when they come, each time from the latest checkpoint; users alone can be
+    shared out so. Else, and of a model without gradient steps, as `fit_by_ranks`. Raises ConfigError where the cluster cannot
+    be joined or is too small, ModelError where the fit fails.
     """
     if not isinstance(model, Autoencoder):
         return model.fit(train, validation=validation, run=run)
-    if run.device != "auto" and run.device.startswith("cuda") != (gpus > 0):
+    if share == "items" and room.least is not None:
+        raise ConfigError('[cluster] min_workers and share = "items"; expected share = "users"')
+    if run.device != "auto" and run.device.startswith("cuda") != (room.gpus > 0):
         raise ConfigError(
-            f'[run] device = "{run.device}" and [cluster] gpus = {gpus:g}; expected gpus = 1 for cuda, gpus = 0 for cpu'
+            f'[run] device = "{run.device}" and [cluster] gpus = {room.gpus:g}; expected gpus = 1 for cuda, gpus = 0 for cpu'
         )
     folder.mkdir(parents=True, exist_ok=True)
-    shared = replace(run, world_size=workers, shared=share, device="cuda" if gpus else "cpu")
+    shared = replace(run, world_size=room.workers, shared=share, device="cuda" if room.gpus else "cpu")
     with joined(address) as ray:
-        require_room(ray, workers, cpus, gpus)
-        launch = partial(_launched, workers=workers, restarts=restarts, cpus=cpus, gpus=gpus, progress=run.progress)
-        return fit_job(model, train, validation, shared, GPUS if gpus else "gloo", launch, folder.resolve())
+        require_room(ray, room)
+        launch = partial(_launched, room=room, restarts=restarts, progress=run.progress)
+        return fit_job(model, train, validation, shared, GPUS if room.gpus else "gloo", launch, folder.resolve())
 
 
-def _launched(
-    job: Job, workers: int, restarts: int, cpus: float, gpus: float, progress: Callable[[Progress], None] | None
-) -> list[str]:
+def _launched(job: Job, room: Room, restarts: int, progress: Callable[[Progress], None] | None) -> list[str]:
     """Run the ranks to their end, tell of their progress; returns what Ray said where they failed."""
     from ray.exceptions import RayError
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
@@ -72,10 +72,13 @@ def _launched(
     log.touch()
     trainer = TorchTrainer(
         _as_rank,
-        train_loop_config={"folder": str(job.folder), "threads": max(1, int(cpus))},
+        train_loop_config={"folder": str(job.folder), "threads": max(1, int(room.cpus))},
         torch_config=TorchConfig(backend=job.told["backend"]),
         scaling_config=ScalingConfig(
-            num_workers=workers, use_gpu=gpus > 0, resources_per_worker={"CPU": cpus} | ({"GPU": gpus} if gpus else {})
+            num_workers=room.workers if room.least is None else (room.least, room.workers),
+            use_gpu=room.gpus > 0,
+            resources_per_worker=room.each,
+            elastic_resize_monitor_interval_s=RESIZED,
         ),
         run_config=RunConfig(
             name="fit", storage_path=str(job.folder / "ray"), failure_config=FailureConfig(max_failures=restarts)

@@ -5,12 +5,16 @@ import math
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
 from recsys_ae.errors import ConfigError
+
+POLL = 1.0  # seconds
 
 
 def require_ray() -> None:
@@ -63,13 +67,58 @@ def _require_there(address: str | None) -> None:
         raise ConfigError(f"[cluster] address = {address!r} cannot be joined ({error}); expected a Ray cluster there") from None
 
 
-def require_room(ray: Any, workers: int, cpus: float, gpus: float) -> None:
-    """Raises ConfigError for more workers than the cluster has room for when nobody else is there: Ray would wait for ever."""
-    living = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    wanted = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
-    room = sum(
-        min(math.floor(resources.get(kind, 0.0) / amount + 1e-9) for kind, amount in wanted.items()) for resources in living
+@dataclass(frozen=True)
+class Room:
+    """What a stage asks of a cluster: `workers` of `cpus` and `gpus` each, at least `least` of them (all where None).
+
+    wait: seconds for which nodes that are on their way are waited for.
+    """
+
+    workers: int
+    cpus: float = 1.0
+    gpus: float = 0.0
+    least: int | None = None
+    wait: float = 0.0
+
+    @property
+    def each(self) -> dict[str, float]:
+        """What a worker takes, as Ray calls it."""
+        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+
+
+def require_room(ray: Any, room: Room) -> None:
+    """Raises ConfigError where the cluster has no room for the workers when nobody else is there: Ray would wait for ever.
+
+    Where there is time to wait, nodes are asked of the cluster's autoscaler, if it has one.
+    """
+    if _workers_that_fit(ray, room) >= room.workers:
+        return
+    least, deadline = room.least or room.workers, time.monotonic() + room.wait
+    if room.wait:
+        from ray.autoscaler.sdk import request_resources
+
+        request_resources(bundles=[room.each] * room.workers)  # holds until the next request
+        try:
+            while _workers_that_fit(ray, room) < room.workers and time.monotonic() < deadline:
+                time.sleep(POLL)
+        finally:
+            request_resources(bundles=[])
+    found = _workers_that_fit(ray, room)
+    if found < least:
+        asked = f"workers = {room.workers}" if room.least is None else f"min_workers = {least}"
+        each = " and ".join(f"{amount:g} {kind}" for kind, amount in room.each.items())
+        waited = f" after {room.wait:g} seconds" if room.wait else ""
+        raise ConfigError(
+            f"[cluster] {asked} with {each} each; the {len(_living(ray))} nodes there{waited} have room for {found}"
+        )
+
+
+def _workers_that_fit(ray: Any, room: Room) -> int:
+    return sum(
+        min(math.floor(resources.get(kind, 0.0) / amount + 1e-9) for kind, amount in room.each.items())
+        for resources in _living(ray)
     )
-    if room < workers:
-        each = " and ".join(f"{amount:g} {kind}" for kind, amount in wanted.items())
-        raise ConfigError(f"[cluster] workers = {workers} with {each} each; the {len(living)} nodes there have room for {room}")
+
+
+def _living(ray: Any) -> list[dict[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]

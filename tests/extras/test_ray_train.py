@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 import pytest
 
+from benchmarks import onray
 from recsys_ae import MODELS
 from recsys_ae.cluster import fit_on_ray
+from recsys_ae.cluster.session import Room, require_room
 from recsys_ae.errors import ConfigError, ModelError
 from recsys_ae.models import Recommender
 from recsys_ae.training.run import FitRecord, Progress
@@ -24,8 +26,10 @@ def made(name: str = "mult_dae", **settings: Any) -> Recommender:
 
 
 def on_nodes(cluster: str, folder: Path, share: Literal["users", "items"] = "users", **settings: Any) -> dict[str, Any]:
-    """Two workers, each on a node of its own, of which it takes all CPUs."""
-    return {"workers": 2, "restarts": 3, "share": share, "address": cluster, "cpus": CPUS, "folder": folder} | settings
+    """Two workers, each on a node of its own, of which it takes all CPUs; `settings` of the room, but for `restarts`."""
+    restarts = settings.pop("restarts", 3)
+    room = Room(**{"workers": 2, "cpus": CPUS} | settings)
+    return {"room": room, "restarts": restarts, "share": share, "address": cluster, "folder": folder}
 
 
 @pytest.mark.parametrize("share", ["users", "items"])
@@ -90,6 +94,56 @@ def test_a_cluster_without_room_is_refused(cluster: str, tmp_path: Path) -> None
     ):
         with pytest.raises(ConfigError, match=met):
             fit_on_ray(made(), tastes(), None, cpu(device="auto"), **on_nodes(cluster, tmp_path, **settings))
+
+
+@pytest.mark.slow
+def test_a_fit_goes_on_with_fewer_workers_and_takes_those_that_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One loses a node and with it a worker, and is given another."""
+    monkeypatch.setattr("recsys_ae.cluster.ray_train.RESIZED", 3.0)
+    train, settings, sizes = tastes(600), {"batch_size": 2, "epochs": 55}, list[int]()  # long enough alone
+    expected = made(**settings).fit(train, validation=None, run=cpu())
+    with onray.cluster(2) as nodes:
+        extra = list(nodes.worker_nodes)
+
+        def comes_and_goes(progress: Progress) -> None:
+            sizes.append(len(_workers()))
+            if progress.epoch == 2:
+                nodes.remove_node(extra.pop(), allow_graceful=False)
+            if progress.epoch == 6:
+                extra.append(nodes.add_node(**onray.NODE))
+
+        run = cpu(checkpoint_folder=tmp_path / "checkpoints", progress=comes_and_goes)
+        record = fit_on_ray(made(**settings), train, None, run, **on_nodes(nodes.address, tmp_path, least=1))
+    assert record.losses == pytest.approx(expected.losses, rel=1e-3)
+    assert sizes[0] == 2 and 1 in sizes[2:] and sizes[-1] == 2
+
+
+def test_room_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes come one by one; what is asked of an autoscaler is taken back."""
+    asked, node = list[Any](), {"Alive": True, "Resources": {"CPU": 3.0}}
+
+    class Cluster:
+        def __init__(self, *nodes: int) -> None:
+            """`nodes`: how many there are each time they are counted, at last for ever."""
+            self.counts = list(nodes)
+
+        def nodes(self) -> list[dict[str, Any]]:
+            return [node] * (self.counts.pop(0) if len(self.counts) > 1 else self.counts[0])
+
+    monkeypatch.setattr("ray.autoscaler.sdk.request_resources", lambda bundles: asked.append(bundles))
+    monkeypatch.setattr("recsys_ae.cluster.session.POLL", 0.001)
+    require_room(Cluster(0, 0, 1, 1, 2), Room(4, cpus=1.5, wait=30))
+    assert asked == [[{"CPU": 1.5}] * 4, []]
+    require_room(Cluster(1), Room(4, cpus=1.5, least=2, wait=0.05))
+    with pytest.raises(ConfigError, match=r"workers = 4 with 1 CPU each; the 1 nodes there after 0.05 seconds have room for 3"):
+        require_room(Cluster(1), Room(4, wait=0.05))
+    with pytest.raises(ConfigError, match=r"min_workers = 4 with 1 CPU each; the 1 nodes there have room for 3"):
+        require_room(Cluster(1), Room(6, least=4))
+
+
+def test_fewer_workers_cannot_take_over_items(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r'min_workers and share = "items"; expected share = "users"'):
+        fit_on_ray(made(), tastes(), None, cpu(), **on_nodes("nowhere:1", tmp_path, "items", least=1))
 
 
 def test_a_model_that_ranks_cannot_train_is_refused_before_any_is_started(cluster: str, tmp_path: Path) -> None:
