@@ -94,5 +94,10 @@ def step_cost(
         "exact" if exact else "sampled",
         products + 4 * passes / limit.copy,
         4 * parameters * (4 if exact else 3),
-        {"users": 4 * trained * (width + 1), "items": 4 * (2 * batch * width + ROW_SUMS * batch)},
+        traffic(batch, width, trained),
     )
+
+
+def traffic(batch: int, width: int, trained: int) -> dict[str, int]:
+    """Bytes that each rank adds up with the others in a step of so many items, by what is shared out."""
+    return {"users": 4 * trained * (width + 1), "items": 4 * (2 * batch * width + ROW_SUMS * batch)}
