@@ -139,7 +139,7 @@ def split_windows(config: RunConfig) -> tuple[list[Split], dict[str, Any]]:
     """One split, or one for each window of `[split]`, oldest first; and what cleaning did."""
     if config.split.kind == "given":
         split, counts = _given(config)
-        return [split], counts
+        return [with_items_placed(config, split)], counts
     source = clean_source(config)
     return windows_of(config, source), source.log.counts
 

@@ -111,9 +111,3 @@ class ContentSection(Section):
     categories: bool = True
     images: Path | None = None
     words: PositiveInt = WORDS
-
-    @property
-    def kinds(self) -> list[str]:
-        """What is looked at."""
-        named = {"titles": self.titles, "categories": self.categories, "images": self.images is not None}
-        return [name for name, wanted in named.items() if wanted]

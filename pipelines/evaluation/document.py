@@ -18,6 +18,7 @@ from pipelines.evaluation.latent_map import item_map
 from pipelines.evaluation.per_user import PerUserFile
 from pipelines.evaluation.profile import checks, cold, profile
 from pipelines.evaluation.stored import SCHEMA
+from pipelines.latent.placing import kinds_there, said_of
 from recsys_ae.artifact import environment, processor
 from recsys_ae.dataset import Dataset
 from recsys_ae.evaluation import Evaluation, Score, pooled, summarise
@@ -46,7 +47,7 @@ def document(
     if (counted := cold(splits)) is not None:
         sides["cold"] = counted
     if config.content is not None and any(split.placed is not None for split in splits):
-        sides["placed_by"] = config.content.kinds
+        sides["placed_by"] = kinds_there(config.content, *said_of(whole.items, whole.metadata))
     content = {
         "schema": SCHEMA,
         "data": {

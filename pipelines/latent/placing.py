@@ -21,13 +21,16 @@ from recsys_ae.split import Split
 def with_items_placed(config: RunConfig, split: Split) -> Split:
     """A split whose cold items, which it asks for, are placed by what `[content]` says before a model is judged.
 
-    As it is without `[content]`, and where the protocol asks for items that training has met. Raises ConfigError where none of
-    the cold items has features.
+    As it is without `[content]`, and where the protocol asks for items that training has met. Raises ConfigError where there
+    is nothing that `[content]` could go by, or where none of the cold items has features.
     """
-    if config.content is None or split.test.candidates is None:
+    if config.content is None:
         return split
     data = split.train
     titles, categories = said_of(data.items, data.metadata)
+    kinds_there(config.content, titles, categories)
+    if split.test.candidates is None:
+        return split
     values, known = features_of(config.content, titles, categories, data.items, config.seed).over(data.items)
     popularity = np.bincount(data.histories.items, minlength=len(data.items))
     cold = np.flatnonzero(known & (popularity == 0))
@@ -42,6 +45,19 @@ def with_items_placed(config: RunConfig, split: Split) -> Split:
             return model
 
     return replace(split, placed=placed)
+
+
+def kinds_there(section: ContentSection, titles: Titles, categories: Categories) -> list[str]:
+    """What the section names and there is. Raises ConfigError where that is nothing."""
+    there = {
+        "titles": section.titles and bool(titles),
+        "categories": section.categories and bool(categories),
+        "images": section.images is not None,
+    }
+    found = [kind for kind, is_there in there.items() if is_there]
+    if not found:
+        raise ConfigError("[content]: the items have no titles, categories or images to place them by; expected at least one")
+    return found
 
 
 def said_of(items: IdMap, metadata: ItemMetadata) -> tuple[Titles, Categories]:

@@ -122,7 +122,8 @@ class Placement:
         self._columns = torch.from_numpy(np.asarray(cold, np.int64))
 
     def __call__(self, model: Recommender) -> Placed:
-        """The model with its cold items; it is itself left as it was. Raises ModelError where it has no rows of items."""
+        """The model with its cold items; it is itself left as it was. Raises ModelError where it has no rows of items, an
+        ensemble where no member has."""
         if isinstance(model, Ensemble):
             return self._members_of(model)
         tensors = {name: tensor.detach().cpu().clone() for name, tensor in model.tensors().items()}
@@ -139,10 +140,19 @@ class Placement:
         return Placed(type(model)(model.config, model.n_items).restore(own), fits)
 
     def _members_of(self, model: Ensemble) -> Placed:
-        placed = [self(member) for member in model.members]
+        placed = [self._or_as_it_is(member) for member in model.members]
+        if not any(each.fits for each in placed):
+            raise ModelError("no member of the ensemble keeps a row of numbers for each item; nothing to map to")
         fits = {f"members.{n}.{name}": fit for n, each in enumerate(placed) for name, fit in each.fits.items()}
         tensors = model.tensors() | as_members(each.model.tensors() for each in placed)
         return Placed(Ensemble(model.config, model.n_items).restore(tensors), fits)
+
+    def _or_as_it_is(self, member: Recommender) -> Placed:
+        """A member without rows of items goes on knowing nothing of cold ones, as long as others do."""
+        try:
+            return self(member)
+        except ModelError:
+            return Placed(member, {})
 
 
 def _fill(model: Recommender, tensors: dict[str, Tensor], columns: Tensor, rows_for: Callable[[str, Tensor], Tensor]) -> None:

@@ -222,7 +222,7 @@ def test_cold_items_are_judged_where_their_features_put_them(
     assert reached[1] > 0.75 > 0.5 > reached[0], reached
     fits = [found["models"]["mult_dae"]["fit"]["validation"] for found in (bare, placed)]
     assert max(fits[1]) > max(fits[0]) + 0.1, fits  # early stopping too sees them there
-    assert placed["split"]["placed_by"] == ["titles", "categories"] and "placed_by" not in bare["split"]
+    assert placed["split"]["placed_by"] == ["titles"] and "placed_by" not in bare["split"]
     # who keeps no rows of items guesses as before, and it is said
     same = [found["models"]["user_knn"]["metrics"] for found in (bare, placed)]
     assert same[0] == same[1]
@@ -243,3 +243,15 @@ def test_content_that_knows_no_cold_item_is_refused(
         (tmp_path / "kinds.csv").write_text("item_id,title\n" + "".join(f"{item},a film\n" for item in known))
         code, _, err = command("evaluate", "run.toml", "--out", "out")
         assert code == 2 and what in err
+
+
+def test_content_of_items_of_which_nothing_is_known_is_refused_before_anything_is_fitted(
+    tmp_path: Path, kinds: Path, monkeypatch: pytest.MonkeyPatch, command: Run
+) -> None:
+    """Whatever the split: it is the publishing that needs them, at the very end."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kinds.csv").write_text("item_id,title\n900,a film\n")
+    (tmp_path / "run.toml").write_text(f'[log]\npath = "{kinds}"\n{CONTENT}{JUDGED}')
+    monkeypatch.setattr("pipelines.train.fit", None)
+    code, _, err = command("train", "run.toml")
+    assert code == 2 and "[content]: the items have no titles, categories or images to place them by" in err

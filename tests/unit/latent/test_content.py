@@ -159,6 +159,23 @@ def test_an_extended_artefact_is_saved_read_back_and_knows_the_cold(name: str, t
     assert [int(i) % N_TASTES for i in rows] == [1, 1]
 
 
+def test_a_member_without_rows_of_items_is_no_hindrance() -> None:
+    """user_knn knows nothing of cold items, and the ensemble finds them by its other member."""
+    dae = {"name": "mult_dae", "latent": 8, "epochs": 12, **QUICK}
+    mixed, blind = (
+        fitted("ensemble", KNOWN, members=members, weights=(1.0,) * len(members))
+        for members in (({"name": "user_knn"}, dae), ({"name": "user_knn"},))
+    )
+    placement, allow = Placement(features(), COLD, known_weights()), np.isin(np.arange(N_ITEMS), COLD)
+    placed = placement(mixed)
+    assert placed.fits and all(name.startswith("members.1.") for name in placed.fits)
+    for taste in range(N_TASTES):
+        rows = rank_top_k(placed.model, Histories.from_rows([of_taste(taste)], N_ITEMS), 2, allow=allow).items[0]
+        assert [int(i) % N_TASTES for i in rows] == [taste, taste]
+    with pytest.raises(ModelError, match="no member of the ensemble keeps a row of numbers"):
+        placement(blind)
+
+
 def test_cold_items_of_before_are_placed_anew_and_not_learnt_from() -> None:
     first = extend(artifact(), ItemFeatures(IdMap(tuple(range(100, 140))), features()[:40].astype(np.float32)))
     wrong = features()
