@@ -107,6 +107,7 @@ def clean_files(config: RunConfig, paths: list[str]) -> InteractionLog:
                 into=into,
                 ids=section.ids,
                 address=cluster.address,
+                memory_limit=section.memory_limit,
                 storage=config.storage,
             )
         return log.read_log(

@@ -140,14 +140,18 @@ def _read(
     memory_limit: int | None = None,
 ) -> InteractionLog:
     cleaning = cleaning or Cleaning()
-    share = None if memory_limit is None else max(int(memory_limit * DUCKDB_SHARE), min(DUCKDB_LEAST, memory_limit))
     batch_rows = BATCH_ROWS if memory_limit is None else min(BATCH_ROWS, max(20_000, memory_limit // BYTES_A_ROW))
-    with connection(share) as con:
+    with connection(share_of_duckdb(memory_limit)) as con:
         if table is not None:
             con.register("source_table", table)
         staged = stage(con, source, columns or Columns(), ids, cleaning.preprocessing)
         stored, dropped = clean(con, staged, cleaning, source.name, into, batch_rows)
     return InteractionLog(stored, staged.read, dropped)
+
+
+def share_of_duckdb(memory_limit: int | None) -> int | None:
+    """Of the bytes that reading and cleaning may take; the rest is for batches on their way."""
+    return None if memory_limit is None else max(int(memory_limit * DUCKDB_SHARE), min(DUCKDB_LEAST, memory_limit))
 
 
 def write_without(

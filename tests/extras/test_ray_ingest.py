@@ -124,6 +124,15 @@ def test_a_log_that_cleaning_empties_is_said_to_be_empty(
         read_log_on_ray(logs["parquet"], cleaning=cleaning, into=tmp_path / "new" / "clean", address=cluster)
 
 
+def test_parts_are_as_small_as_a_memory_limit_asks(
+    cluster: str, logs: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recsys_ae.cluster.ingest.BYTES_A_ROW", 100_000)
+    many = read_log_on_ray(logs["parquet"], into=tmp_path / "many", address=cluster, memory_limit=150_000_000)
+    assert len(list((tmp_path / "many").iterdir())) == 4  # of 6,000 rows 1,500 each
+    assert many.table().equals(read_log(logs["parquet"]).table())
+
+
 def test_a_log_of_nothing_is_refused_and_the_one_before_stays(cluster: str, logs: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("user_id,item_id\n1,2\n,4\n")
     (tmp_path / "b.csv").write_text("user_id,item_id\n")
