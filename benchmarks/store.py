@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from benchmarks.record import write
 from benchmarks.serving import serving
-from service.store import events
+from service.store.tables import events
 
 LEAST = 2_000  # events a second
 

@@ -52,7 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises RegistryError or ArtifactError where the registry is damaged, ConfigError or StoreError where the store is no store.
     """
-    store = Store.open(settings.store.get_secret_value()) if settings.store else None
+    store = Store(settings.store.get_secret_value()) if settings.store else None
     registry = Registry(settings.registry)
     metrics = Metrics()
     live = Live(registry, partial(Engine.load, registry, settings=settings, store=store, recent=Recent()), metrics.life)

@@ -214,7 +214,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def store(url: str) -> Iterator[Store]:
     """The store of it."""
-    opened = Store.open(url)
+    opened = Store(url)
     yield opened
     opened.close()
 

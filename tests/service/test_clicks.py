@@ -150,7 +150,7 @@ def test_what_was_planted_by_position_and_arm_is_within_the_intervals(tmp_path: 
             events += [
                 NewEvent(f"{user}-{n}-{i}", str(user), i, None, DAY + 5, None, f"{user}-{n}") for i in np.flatnonzero(clicked)
             ]
-    store = Store.open(url)
+    store = Store(url)
     store.add_shown(lists)
     store.add([event._replace(item_id=int(event.item_id)) for event in events])
     store.close()
@@ -166,7 +166,7 @@ def test_what_was_planted_by_position_and_arm_is_within_the_intervals(tmp_path: 
 
 
 def one_list(url: str) -> None:
-    store = Store.open(url)
+    store = Store(url)
     store.add_shown([Shown("r", 0, "u", "20261124T031500-mult_vae-1a2b3c4d", None, "model", listed(range(25)), DAY)])
     store.add([NewEvent("e", "u", 1, None, DAY + 30 * HOUR, None, "r")])
     store.close()
@@ -175,7 +175,7 @@ def one_list(url: str) -> None:
 def test_the_command_tells_people_and_machines(tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text('[log]\nsource = "store"\n[store]\nurl = "sqlite:///events.db"\n')
     url = f"sqlite:///{tmp_path / 'events.db'}"
-    Store.open(url).close()
+    Store(url).close()
     done = run(tmp_path, "clicks", "run.toml")
     assert (done.returncode, done.stdout) == (0, "no lists were shown in that time, or none are logged yet\n")
     assert json.loads(run(tmp_path, "clicks", "run.toml", "--json").stdout)["all"] is None
@@ -211,7 +211,7 @@ def test_what_is_wrong_is_one_message_and_code_2(tmp_path: Path, arguments: tupl
 
 
 def test_a_store_of_before_has_no_lists(store: Store, url: str) -> None:
-    with store._writing() as connection:
+    with store._database.writing() as connection:
         connection.exec_driver_sql("update recsys_schema set version = 1")
     with pytest.raises(LogError, match="version 1, which has no lists; expected 2"):
         clicks(config_of(url), Asked())

@@ -23,7 +23,9 @@ from recsys_ae.errors import StoreError
 from service.app import create_app
 from service.impressions import AT_ONCE, Impressions
 from service.settings import Settings
-from service.store import SETTLING_SECONDS, NewEvent, Shown, Store, impressions, listed
+from service.store import NewEvent, Shown, Store, listed
+from service.store.store import SETTLING_SECONDS
+from service.store.tables import impressions
 from tests.service.conftest import World, service
 from tests.service.test_store import opened
 
@@ -35,7 +37,7 @@ def shown(n: int, user: str | None = "u", **changes: Any) -> Shown:
 
 
 def rows(store: Store) -> list[dict[str, Any]]:
-    with store._reading() as connection:
+    with store._database.reading() as connection:
         found = connection.execute(sa.select(impressions).order_by(impressions.c.sequence)).mappings()
         return [{**row, "items": json.loads(row["items"])} for row in found]
 
@@ -90,9 +92,9 @@ def test_old_lists_are_dropped_a_few_at_a_time(store: Store) -> None:
 
 def version_1(url: str) -> None:
     """Makes a store what the release before made of it."""
-    store = Store.open(url)
+    store = Store(url)
     store.add([NewEvent("old", "u", 5)])
-    with store._writing() as connection:
+    with store._database.writing() as connection:
         impressions.drop(connection)
         connection.execute(sa.text("update recsys_schema set version = 1"))
     store.close()
@@ -102,8 +104,8 @@ def test_a_store_of_version_1_is_brought_up_by_several_at_once(url: str) -> None
     version_1(url)
     with ThreadPoolExecutor(3) as pool:  # each with connections of its own, as processes have
         assert sum(pool.map(opened, [url] * 3, range(1, 4))) == 3 * 20 + 20
-    store = Store.open(url)
-    with store._reading() as connection:
+    store = Store(url)
+    with store._database.reading() as connection:
         assert connection.execute(sa.text("select version from recsys_schema")).scalars().all() == [2]
         indexes = {index["name"] for index in sa.inspect(connection).get_indexes("recsys_impressions")}
     assert indexes == {"recsys_impressions_of_user", "recsys_impressions_by_time"}
@@ -186,7 +188,7 @@ def test_many_are_written_in_several_transactions() -> None:
 
 
 def test_old_lists_are_looked_for_now_and_then(tmp_path: Path) -> None:
-    store = Store.open(f"sqlite:///{tmp_path / 'events.db'}")
+    store = Store(f"sqlite:///{tmp_path / 'events.db'}")
     old = int(time.time()) - 2 * 86_400
     store.add_shown([shown(1, shown_at=old - 60), shown(2, shown_at=old + 600)])
     log = Impressions(store, 2, lambda _: None)
@@ -200,7 +202,7 @@ def test_old_lists_are_looked_for_now_and_then(tmp_path: Path) -> None:
 
 def test_a_stop_writes_what_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.impressions.EVERY_SECONDS", 60)
-    store = Store.open(f"sqlite:///{tmp_path / 'events.db'}")
+    store = Store(f"sqlite:///{tmp_path / 'events.db'}")
     with Impressions(store, 30, lambda _: None) as log:
         for n in range(700):
             log.take(shown(n))
@@ -237,7 +239,7 @@ def asked(app: FastAPI, talk: Callable[[httpx.AsyncClient], Any]) -> None:
 
 @contextmanager
 def reopened(address: str) -> Iterator[Store]:
-    store = Store.open(address)
+    store = Store(address)
     yield store
     store.close()
 
@@ -325,7 +327,7 @@ def test_answers_do_not_suffer_where_lists_cannot_be_logged(
 ) -> None:
     address = f"sqlite:///{tmp_path / 'events.db'}"
     app = create_app(Settings(registry=integers.path, store=address))
-    with app.state.store._writing() as connection:
+    with app.state.store._database.writing() as connection:
         impressions.drop(connection)
 
     async def talk(client: httpx.AsyncClient) -> None:

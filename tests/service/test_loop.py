@@ -57,7 +57,7 @@ def test_feedback_is_trained_on_and_an_erased_user_is_forgotten(tmp_path: Path, 
     Path("run.toml").write_text(CONFIG)
     url = f"sqlite:///{tmp_path / 'events.db'}"
     rows = datasets.synthetic(n_users=150, n_items=70, seed=3).events.to_pylist()
-    store = Store.open(url)
+    store = Store(url)
     store.add([NewEvent(f"s{n}", str(r["user_id"]), r["item_id"], None, int(r["timestamp"])) for n, r in enumerate(rows)])
     store.add([NewEvent("foreign", "1", "no number")])  # which would make texts of all ids
     store.close()

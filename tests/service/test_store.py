@@ -75,7 +75,7 @@ def test_an_erased_user_is_gone_and_what_comes_later_is_new(store: Store) -> Non
 
 
 def test_erased_bytes_leave_the_file(tmp_path: Path) -> None:
-    store = Store.open(f"sqlite:///{tmp_path / 'events.db'}")
+    store = Store(f"sqlite:///{tmp_path / 'events.db'}")
     store.add([event(n, user="Ferdinand") for n in range(200)])
     store.erase("Ferdinand")
     store.close()
@@ -100,7 +100,7 @@ def test_items(store: Store) -> None:
 
 
 def opened(url: str, n: int) -> int:
-    store = Store.open(url)
+    store = Store(url)
     try:
         return sum(store.add([event(1_000 * n + i), event(i, user=str(n))]).accepted for i in range(20))
     finally:
@@ -112,7 +112,7 @@ def test_several_processes_open_and_write_at_once(url: str) -> None:
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         accepted = pool.starmap(opened, [(url, n) for n in range(1, 5)])
     assert sum(accepted) == 4 * 20 + 20
-    store = Store.open(url)
+    store = Store(url)
     assert len(store.of_user("u").events) == 80 and store.counter("u") == 80
     store.close()
 
@@ -133,7 +133,7 @@ def test_a_killed_writer_leaves_what_it_was_told_is_stored(tmp_path: Path) -> No
     url = f"sqlite:///{tmp_path / 'events.db'}"
     code = f"""
 from service.store import NewEvent, Store
-store, n = Store.open({url!r}), 0
+store, n = Store({url!r}), 0
 while True:
     store.add([NewEvent(f"{{n}}-{{i}}", "u", i) for i in range(3)])
     print(n, flush=True)
@@ -144,7 +144,7 @@ while True:
     told = [int(process.stdout.readline()) for _ in range(25)]
     process.kill()
     told += [int(line) for line in process.communicate()[0].splitlines()]
-    store = Store.open(url)
+    store = Store(url)
     ids = {e.event_id for e in store.of_user("u").events}
     store.close()
     assert {f"{n}-{i}" for n in told for i in range(3)} <= ids
@@ -152,26 +152,26 @@ while True:
 
 
 def test_tables_of_a_later_release_are_refused(url: str) -> None:
-    Store.open(url).close()
+    Store(url).close()
     engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     with engine.begin() as connection:
         connection.execute(sa.text("update recsys_schema set version = 99"))
     engine.dispose()
     with pytest.raises(StoreError, match="version 99; this release knows 2"):
-        Store.open(url)
+        Store(url)
 
 
 @pytest.mark.parametrize("url", ["events.db", "sqlite://", "mysql://me:secret@here/x"])
 def test_another_kind_of_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="sqlite:///FILE") as raised:
-        Store.open(url)
+        Store(url)
     assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize("url", ["sqlite:////no/such/folder/events.db", "postgresql://me:secret@127.0.0.1:9/x"])
 def test_a_database_that_cannot_be_reached_is_one_message(url: str) -> None:
     with pytest.raises(StoreError, match="cannot be used") as raised:
-        Store.open(url)
+        Store(url)
     assert "secret" not in str(raised.value) and "\n" not in str(raised.value)
 
 
@@ -206,7 +206,7 @@ def test_who_goes_away_takes_nobody_along(store: Store) -> None:
 
 
 def test_all_who_ask_hear_of_a_database_that_fails(store: Store) -> None:
-    with store._writing() as connection:
+    with store._database.writing() as connection:
         connection.exec_driver_sql("drop table recsys_counters")
 
     async def several() -> list[Any]:
@@ -216,7 +216,7 @@ def test_all_who_ask_hear_of_a_database_that_fails(store: Store) -> None:
 
 
 def test_nobody_waits_for_a_store_that_is_closed(tmp_path: Path) -> None:
-    store = Store.open(f"sqlite:///{tmp_path}/events.db")
+    store = Store(f"sqlite:///{tmp_path}/events.db")
     store.close()
     with pytest.raises((StoreError, RuntimeError)):
         asyncio.run(asyncio.wait_for(store.stamp("a"), 20))

@@ -249,7 +249,7 @@ def test_events_are_taken_while_no_model_is_published(tmp_path: Path, store: str
 def test_a_database_that_fails_is_a_deliberate_503(integers: World, store: str, caplog: pytest.LogCaptureFixture) -> None:
     app = create_app(Settings(registry=integers.path, store=store))
     app.state.store.add([NewEvent("known", "Ferdinand", 100)])  # of whom there is something to be read
-    with app.state.store._writing() as connection:
+    with app.state.store._database.writing() as connection:
         connection.exec_driver_sql("drop table recsys_events")
     secret = {**EVENT, "user_id": "Ferdinand"}
     for answer in (
@@ -271,7 +271,7 @@ def test_histories_that_have_no_times_come_first(integers: World, store: str) ->
     untimed = Histories(plain.indptr, plain.items, plain.weights, plain.n_items)
     capped = artifact.preprocessing.model_copy(update={"max_history": 2})
 
-    opened = Store.open(store)
+    opened = Store(store)
     known = KnownUsers(replace(artifact, preprocessing=capped), replace(stored, histories=untimed), opened)
     row = plain.row(0).tolist()
     new = [c for c in range(N_ITEMS) if c not in row][:2]
