@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.config import Paths, RunConfig, SplitSection
 from pipelines.items import Categories, Titles, read_items
-from pipelines.latent.placing import with_items_placed
+from pipelines.latent.placing import require_content, with_items_placed
 from pipelines.paths import cluster_paths, local_paths, naming_objects
 from pipelines.stored import store_events
 from recsys_ae import datasets, log, sql
@@ -140,14 +140,17 @@ def split_windows(config: RunConfig) -> tuple[list[Split], dict[str, Any]]:
     """One split, or one for each window of `[split]`, oldest first; and what cleaning did."""
     if config.split.kind == "given":
         split, counts = _given(config)
-        return [with_items_placed(config, split)], counts
+        require_content(config, split.refit)
+        return [split], counts
     source = clean_source(config)
     return windows_of(config, source), source.log.counts
 
 
 def windows_of(config: RunConfig, source: Source) -> list[Split]:
     """A clean log, split: one split, or one for each window, oldest first."""
-    return [with_items_placed(config, split) for split in _split(dataset(config, source), config.split, config.seed)]
+    data = dataset(config, source)
+    require_content(config, data)
+    return [with_items_placed(config, split) for split in _split(data, config.split, config.seed)]
 
 
 def _split(data: Dataset, section: SplitSection, seed: int) -> list[Split]:

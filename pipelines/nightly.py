@@ -17,6 +17,7 @@ from pipelines.held_out import held_out, may_have_seen
 from pipelines.ingest import Source, clean_files, clean_source, described, log_digest, log_of, source_files, windows_of
 from pipelines.journal import Journal
 from pipelines.latent.content import with_cold_items
+from pipelines.latent.placing import require_placeable
 from pipelines.paths import digests, local_paths, source_digests
 from pipelines.score import delivered, rehearse, score
 from pipelines.telling import tell
@@ -100,6 +101,7 @@ def nightly(
     """
     refuse_dishonest(config)
     require_index(config)
+    require_placeable(config)
     with Journal(home_of(config), partial(tell, config, heard)).run(forced=force) as journal:
         clear_leftovers(config)
         rehearse(config)

@@ -10,6 +10,7 @@ from typing import Any
 from pipelines.config import RunConfig
 from recsys_ae import objects
 from recsys_ae.sealed import file_digest
+from recsys_ae.sources import matched
 
 
 def local_paths(config: RunConfig, path: str | Sequence[str]) -> list[str]:
@@ -41,7 +42,7 @@ def digests(config: RunConfig, path: str | Sequence[str]) -> dict[str, Any]:
         if objects.is_url(pattern):
             found |= objects.fetched(pattern, cache_of(config))
         else:
-            found |= {name: Path(name) for name in sorted(glob.glob(objects.plain(pattern)))}
+            found |= {str(file): file for file in matched(objects.plain(pattern)) if file.exists()}
     return {name: file_digest(file) for name, file in found.items()}
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from pipelines.config import ModelSection, RunConfig
 from pipelines.ingest import split_dataset
 from pipelines.latent.content import with_cold_items
+from pipelines.latent.placing import require_placeable
 from recsys_ae.artifact import Artifact, environment
 from recsys_ae.cluster import fit_by_ranks, fit_on_ray
 from recsys_ae.dataset import Dataset
@@ -55,6 +56,7 @@ class Published:
 def train(config: RunConfig, promote: bool, report: Report | None = None) -> tuple[list[Published], dict[str, Any]]:
     """The whole job: log -> split -> fit, judge on validation, refit on all rows, publish each -> current."""
     require_index(config)
+    require_placeable(config)
     split, counts = split_dataset(config)
     published = [publish(config, fit(config, section, split, report), split, report) for section in config.models]
     return choose_current(config, published, promote), counts

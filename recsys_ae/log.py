@@ -140,8 +140,8 @@ def _read(
     memory_limit: int | None = None,
 ) -> InteractionLog:
     cleaning = cleaning or Cleaning()
-    batch_rows = BATCH_ROWS if memory_limit is None else min(BATCH_ROWS, max(20_000, memory_limit // BYTES_A_ROW))
-    with connection(share_of_duckdb(memory_limit)) as con:
+    share, batch_rows = within(memory_limit)
+    with connection(share) as con:
         if table is not None:
             con.register("source_table", table)
         staged = stage(con, source, columns or Columns(), ids, cleaning.preprocessing)
@@ -149,9 +149,12 @@ def _read(
     return InteractionLog(stored, staged.read, dropped)
 
 
-def share_of_duckdb(memory_limit: int | None) -> int | None:
-    """Of the bytes that reading and cleaning may take; the rest is for batches on their way."""
-    return None if memory_limit is None else max(int(memory_limit * DUCKDB_SHARE), min(DUCKDB_LEAST, memory_limit))
+def within(memory_limit: int | None) -> tuple[int | None, int]:
+    """Of the bytes that reading and cleaning may take those that DuckDB may hold, and the rows of a batch."""
+    if memory_limit is None:
+        return None, BATCH_ROWS
+    share = max(int(memory_limit * DUCKDB_SHARE), min(DUCKDB_LEAST, memory_limit))
+    return share, min(BATCH_ROWS, max(20_000, memory_limit // BYTES_A_ROW))
 
 
 def write_without(

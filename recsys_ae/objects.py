@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
 from recsys_ae.errors import ArtifactError, ConfigError, InputError, LogError, RecsysError
-from recsys_ae.scratch import alone, sync
+from recsys_ae.scratch import alone, sync, writing
 from recsys_ae.sealed import content_digest, read_sealed, write_sealed
 from recsys_ae.urls import without_passwords
 
@@ -285,7 +285,7 @@ def _download_all(store: Any, wanted: Mapping[Path, Object]) -> None:
 
 
 def _download(store: Any, wanted: Object, path: Path, stop: threading.Event) -> None:
-    """One object into one file, all of one version: it is afterwards what it was before. Raises LogError."""
+    """One object into one file, all of one version: it is afterwards what it was before. Raises LogError, WriteError."""
     partial = path.with_name(PARTIAL + path.name)
     with _told(wanted.url):
         before = _mark(store.info(wanted.path))
@@ -314,7 +314,9 @@ def _stream(store: Any, path: str, into: Path, stop: threading.Event) -> int:
     size = 0
     with store.open(path, "rb", block_size=BLOCK, cache_type="none") as source, into.open("wb") as file:
         while not stop.is_set() and (block := source.read(BLOCK)):
-            size += file.write(block)
+            with writing(into):  # what is full is this machine's disk, not the store
+                size += file.write(block)
+                file.flush()
     return size
 
 

@@ -56,6 +56,8 @@ class ClusterSection(Section):
             raise ValueError(
                 f"min_workers = {self.min_workers} is more than workers = {self.workers}; expected at most as many"
             )
+        if self.min_workers is not None and (self.cpus % 1 or self.gpus % 1):  # Ray would count one too few of tenths
+            raise ValueError(f"min_workers with cpus = {self.cpus:g} and gpus = {self.gpus:g}; expected whole numbers of both")
         if self.min_workers is not None and self.share == "items":
             raise ValueError('min_workers means nothing to share = "items": each worker holds the rows of its own items')
         if self.gpus > 1 and self.gpus != int(self.gpus):

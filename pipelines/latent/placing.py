@@ -8,29 +8,27 @@ import numpy as np
 from pipelines.config import ContentSection, RunConfig
 from pipelines.items import Categories, Titles
 from pipelines.latent.pictures import ItemImages, read_images
+from recsys_ae.dataset import Dataset
 from recsys_ae.errors import ConfigError, ModelError
 from recsys_ae.ids import Id, IdMap
 from recsys_ae.items import ItemMetadata
-from recsys_ae.latent.content import Placement
+from recsys_ae.latent.content import Placement, placeable
 from recsys_ae.latent.features import ItemFeatures, bag_of_words, beside, words_of
 from recsys_ae.latent.images import fit_images
-from recsys_ae.models import Recommender
+from recsys_ae.models import MODELS, Recommender
 from recsys_ae.split import Split
 
 
 def with_items_placed(config: RunConfig, split: Split) -> Split:
     """A split whose cold items, which it asks for, are placed by what `[content]` says before a model is judged.
 
-    As it is without `[content]`, and where the protocol asks for items that training has met. Raises ConfigError where there
-    is nothing that `[content]` could go by, or where none of the cold items has features.
+    As it is without `[content]`, and where the protocol asks for items that training has met. Raises ConfigError where none of
+    the cold items has features.
     """
-    if config.content is None:
+    if config.content is None or split.test.candidates is None:
         return split
     data = split.train
     titles, categories = said_of(data.items, data.metadata)
-    kinds_there(config.content, titles, categories)
-    if split.test.candidates is None:
-        return split
     values, known = features_of(config.content, titles, categories, data.items, config.seed).over(data.items)
     popularity = np.bincount(data.histories.items, minlength=len(data.items))
     cold = np.flatnonzero(known & (popularity == 0))
@@ -45,6 +43,26 @@ def with_items_placed(config: RunConfig, split: Split) -> Split:
             return model
 
     return replace(split, placed=placed)
+
+
+def require_content(config: RunConfig, data: Dataset) -> None:
+    """Raises ConfigError where `[content]` has nothing to go by: before the training, not at its end."""
+    if config.content is None:
+        return
+    images = config.content.images
+    if images is not None and not images.is_dir():
+        raise ConfigError(f"[content] images = {str(images)!r} is no folder; expected one of item images")
+    kinds_there(config.content, *said_of(data.items, data.metadata))
+
+
+def require_placeable(config: RunConfig) -> None:
+    """Raises ConfigError where a model that is to be published with cold items can have none."""
+    for section in config.models if config.content is not None else ():
+        if not placeable(MODELS[section.name](section.config, 1)):
+            raise ConfigError(
+                f"[content] with the model {section.key!r}, which keeps no rows of items that cold ones could be given; "
+                "expected a model that does (docs/content.md)"
+            )
 
 
 def kinds_there(section: ContentSection, titles: Titles, categories: Categories) -> list[str]:

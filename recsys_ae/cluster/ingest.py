@@ -19,14 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys_ae import objects
-from recsys_ae.batches import BATCH_ROWS, read_batches, whole_users
+from recsys_ae import errors, objects
+from recsys_ae.batches import read_batches, whole_users
 from recsys_ae.canonical import IdMode
 from recsys_ae.cleaning import Cleaning, canonical, cleaned_users, complete, long_enough, missing, require_some, write_parquet
 from recsys_ae.cluster.session import joined, quiet_data
 from recsys_ae.errors import LogError, RecsysError
 from recsys_ae.ids import Id
-from recsys_ae.log import InteractionLog, share_of_duckdb
+from recsys_ae.log import InteractionLog, within
 from recsys_ae.objects import Object, Options
 from recsys_ae.preprocessing import SECONDS_PER_DAY
 from recsys_ae.scratch import scratch_folder, whole_file, whole_folder
@@ -67,14 +67,13 @@ def read_log_on_ray(
     """
     cleaning, sources = cleaning or Cleaning(), _sources(path, storage or {})
     if memory_limit is not None:
-        rows_per_part = min(rows_per_part, memory_limit // BYTES_A_ROW)
+        rows_per_part = min(rows_per_part, max(1, memory_limit // BYTES_A_ROW))
+    share, batch_rows = within(memory_limit)
     name = ", ".join(map(_name, sources[:3])) + (" ..." if len(sources) > 3 else "")
     into.parent.mkdir(parents=True, exist_ok=True)
     with joined(address), whole_folder(into) as parts, scratch_folder("staged", into.parent) as folder:
-        run = _Run(folder, parts, cleaning)
-        staged = run.staged(
-            _Stage(run.folder, columns or Columns(), cleaning, ids, sources, storage or {}, share_of_duckdb(memory_limit))
-        )
+        run = _Run(folder, parts, cleaning, batch_rows)
+        staged = run.staged(_Stage(run.folder, columns or Columns(), cleaning, ids, sources, storage or {}, share, batch_rows))
         read = sum(each["read"] for each in staged)
         if not read:
             raise LogError(f"{name}: no rows; expected at least one interaction")
@@ -92,8 +91,8 @@ def read_log_on_ray(
 class _Run:
     """One reading: where its files are, and its stages."""
 
-    def __init__(self, folder: Path, parts: Path, cleaning: Cleaning) -> None:
-        self.data, self.cleaning = quiet_data(), cleaning
+    def __init__(self, folder: Path, parts: Path, cleaning: Cleaning, batch_rows: int) -> None:
+        self.data, self.cleaning, self.batch_rows = quiet_data(), cleaning, batch_rows
         self.folder, self.parts, self.rounds = folder.resolve(), parts.resolve(), 0
 
     def staged(self, stage: "_Stage") -> list[Row]:
@@ -103,7 +102,7 @@ class _Run:
         rows = [json.loads(row["told"]) for row in sorted(found, key=lambda row: row["number"])]
         for row in rows:
             if "fault" in row:
-                raise LogError(row["fault"])
+                raise getattr(errors, row["kind"])(row["fault"])
         some = [row for row in rows if row["read"]]
         typed = [row for row in some if row["columns"] is not None]
         for row in typed[1:]:
@@ -115,11 +114,11 @@ class _Run:
         items are looked at, for the time being."""
         target = self.folder / "first" if self.cleaning.looks_at_items else self.parts
         target.mkdir(exist_ok=True)
-        assign = _Assign(_boundaries(staged, number))
+        assign = _Assign(_boundaries(staged, number), self.batch_rows)
         paths = [row["path"] for row in staged if row["path"]]
         rows = self._of(paths).map_batches(assign, batch_size=1, batch_format="numpy")
         grouped = rows.groupby("part", num_partitions=number)
-        found = grouped.map_groups(_Clean(target, self.cleaning).part, batch_format="pyarrow")
+        found = grouped.map_groups(_Clean(target, self.cleaning, self.batch_rows).part, batch_format="pyarrow")
         return [json.loads(row["told"]) for row in self._rows(found)]
 
     def survivors(self, cleaned: Sequence[Row]) -> "Counter[str]":
@@ -151,7 +150,7 @@ class _Run:
 
     def _counted(self, paths: Sequence[str], alive: pa.ChunkedArray | None, least: int) -> pa.Table:
         """By item its rows, and when it was last met, of the users with so many rows of items that are alive."""
-        count = _Count(self._shared(alive), least)
+        count = _Count(self._shared(alive), least, self.batch_rows)
         found = self._of(paths).map_batches(count, batch_size=1, batch_format="numpy")
         total: pa.Table | None = None
         for batch in found.iter_batches(batch_format="pyarrow", batch_size=None):
@@ -160,7 +159,7 @@ class _Run:
         return _no_items(Path(paths[0])) if total is None else total
 
     def _written(self, paths: Sequence[str], alive: pa.ChunkedArray, least: int) -> None:
-        keep = _Keep(self._shared(alive), least, self.parts)
+        keep = _Keep(self._shared(alive), least, self.batch_rows, self.parts)
         self._rows(self._of(paths).map(keep))
 
     def _of(self, paths: Sequence[str]) -> Any:
@@ -193,6 +192,7 @@ class _Stage:
     sources: Sequence[Path | Object]
     storage: Mapping[str, Options]
     memory: int | None  # bytes, of DuckDB
+    batch_rows: int
 
     def __call__(self, task: Row) -> Row:
         number = int(task["number"])
@@ -202,7 +202,7 @@ class _Stage:
         except NoRowsError:
             told = {"read": 0}
         except RecsysError as error:  # Ray would wrap it in its own
-            told = {"fault": str(error)}
+            told = {"kind": type(error).__name__, "fault": str(error)}
         return {"number": number, "told": json.dumps(told | {"source": _name(source)})}
 
     def _fetched(self, number: int, source: Object) -> Row:
@@ -222,7 +222,7 @@ class _Stage:
             selected, present = canonical(staged)
             rows = f"select {selected}, {number}::bigint as file, rowid as row from events where {present}"
             with whole_file(path, durable=False) as partial:
-                write_parquet(con.sql(rows).to_arrow_reader(BATCH_ROWS), partial)
+                write_parquet(con.sql(rows).to_arrow_reader(self.batch_rows), partial)
             kept = staged.read - sum(dropped.values())
             sampled = f"select user_id from ({rows}) using sample reservoir({SAMPLE} rows) repeatable (0)"
             sample = con.execute(sampled).fetchall()
@@ -236,11 +236,11 @@ class _Stage:
 class _Assign:
     """A staged file -> its rows with the part that their user's range is."""
 
-    def __init__(self, boundaries: Sequence[Id]) -> None:
-        self.boundaries = boundaries
+    def __init__(self, boundaries: Sequence[Id], batch_rows: int) -> None:
+        self.boundaries, self.batch_rows = boundaries, batch_rows
 
     def __call__(self, task: Mapping[str, Any]) -> Iterator[pa.Table]:
-        for batch in read_batches(Path(str(task["path"][0]))):
+        for batch in read_batches(Path(str(task["path"][0])), self.batch_rows):
             users = batch["user_id"].dictionary_encode()
             parts = np.array([bisect_right(self.boundaries, user) for user in users.dictionary.to_pylist()], np.int64)
             yield pa.Table.from_batches([batch]).append_column("part", pa.array(parts[users.indices.to_numpy()]))
@@ -249,15 +249,15 @@ class _Assign:
 class _Clean:
     """The rows of a range of users -> a file of what their own rules leave."""
 
-    def __init__(self, folder: Path, cleaning: Cleaning) -> None:
-        self.folder, self.cleaning = folder, cleaning
+    def __init__(self, folder: Path, cleaning: Cleaning, batch_rows: int) -> None:
+        self.folder, self.cleaning, self.batch_rows = folder, cleaning, batch_rows
 
     def part(self, table: pa.Table) -> pa.Table:
         number = table["part"][0].as_py()
         by = [name for name in ("user_id", "timestamp", *PLACE) if name in table.column_names]
         table = table.sort_by([(name, "ascending") for name in by]).drop_columns(["part", *PLACE]).combine_chunks()
         dropped, path = Counter[str](), self.folder / f"part-{number:06}.parquet"
-        batches = cleaned_users(whole_users(table.to_batches(max_chunksize=BATCH_ROWS)), self.cleaning, dropped)
+        batches = cleaned_users(whole_users(table.to_batches(max_chunksize=self.batch_rows)), self.cleaning, dropped)
         least = 1 if self.cleaning.looks_at_items else self.cleaning.min_user_interactions
         rows = _write(long_enough(batches, least, dropped) if least > 1 else batches, path)
         told = json.dumps({"path": str(path) if rows else None, "rows": rows, "dropped": dropped})
@@ -267,13 +267,13 @@ class _Clean:
 class _Alive:
     """Rows of items that are alive, of users with so many of them."""
 
-    def __init__(self, alive: str | None, least: int) -> None:
-        self.alive, self.least = alive, least
+    def __init__(self, alive: str | None, least: int, batch_rows: int) -> None:
+        self.alive, self.least, self.batch_rows = alive, least, batch_rows
 
-    def of(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Whole users' batches, filtered."""
+    def of(self, part: Path) -> Iterator[pa.RecordBatch]:
+        """Whole users' batches of a part, filtered."""
         alive = None if self.alive is None else pq.read_table(self.alive)["item_id"].combine_chunks()
-        for batch in batches:
+        for batch in whole_users(read_batches(part, self.batch_rows)):
             if alive is not None:
                 batch = batch.filter(pc.is_in(batch["item_id"], value_set=alive))
             if len(batch) and self.least > 1:
@@ -287,7 +287,7 @@ class _Count(_Alive):
 
     def __call__(self, task: Mapping[str, Any]) -> pa.Table:
         found = []
-        for batch in self.of(whole_users(read_batches(Path(str(task["path"][0]))))):
+        for batch in self.of(Path(str(task["path"][0]))):
             last = batch["timestamp"] if "timestamp" in batch.schema.names else pa.nulls(len(batch), pa.int64())
             ones = pa.array(np.ones(len(batch), np.int64))
             found.append(_by_item(pa.table({"item_id": batch["item_id"], "rows": ones, "last": last})))
@@ -311,13 +311,13 @@ def _no_items(path: Path) -> pa.Table:
 class _Keep(_Alive):
     """A part -> the file that it is for good."""
 
-    def __init__(self, alive: str | None, least: int, folder: Path) -> None:
-        super().__init__(alive, least)
+    def __init__(self, alive: str | None, least: int, batch_rows: int, folder: Path) -> None:
+        super().__init__(alive, least, batch_rows)
         self.folder = folder
 
     def __call__(self, task: Row) -> Row:
         path = Path(task["path"])
-        return {"rows": _write(self.of(whole_users(read_batches(path))), self.folder / path.name)}
+        return {"rows": _write(self.of(path), self.folder / path.name)}
 
 
 def _write(batches: Iterable[pa.RecordBatch], path: Path) -> int:

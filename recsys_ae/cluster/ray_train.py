@@ -4,6 +4,7 @@ The job's folder, the run's checkpoints and this package are what every node nee
 """
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
@@ -15,7 +16,7 @@ import torch
 
 from recsys_ae.cluster.job import Job
 from recsys_ae.cluster.rank import GPUS, fit_as_rank, fit_job
-from recsys_ae.cluster.session import Room, joined, require_room
+from recsys_ae.cluster.session import Room, joined, require_room, room_of
 from recsys_ae.errors import ConfigError
 from recsys_ae.histories import Histories, Holdout
 from recsys_ae.models import Recommender
@@ -24,6 +25,7 @@ from recsys_ae.training.run import FitRecord, Progress, RunContext
 
 PROGRESS = "progress.jsonl"
 POLL = 0.2  # seconds
+GONE = 600.0  # seconds for nodes to come back of which too few are left
 RESIZED = 60.0  # seconds between two looks for nodes that have come
 
 
@@ -57,17 +59,18 @@ def fit_on_ray(
     folder.mkdir(parents=True, exist_ok=True)
     shared = replace(run, world_size=room.workers, shared=share, device="cuda" if room.gpus else "cpu")
     with joined(address) as ray:
-        require_room(ray, room)
-        launch = partial(_launched, room=room, restarts=restarts, progress=run.progress)
+        launch = partial(_launched, ray=ray, room=room, restarts=restarts, progress=run.progress)
         return fit_job(model, train, validation, shared, GPUS if room.gpus else "gloo", launch, folder.resolve())
 
 
-def _launched(job: Job, room: Room, restarts: int, progress: Callable[[Progress], None] | None) -> list[str]:
-    """Run the ranks to their end, tell of their progress; returns what Ray said where they failed."""
+def _launched(job: Job, ray: Any, room: Room, restarts: int, progress: Callable[[Progress], None] | None) -> list[str]:
+    """Run the ranks to their end, tell of their progress; returns what Ray said where they failed, or why it is waited for no
+    longer."""
     from ray.exceptions import RayError
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    require_room(ray, room)
     log = job.folder / PROGRESS
     log.touch()
     trainer = TorchTrainer(
@@ -94,10 +97,16 @@ def _launched(job: Job, room: Room, restarts: int, progress: Callable[[Progress]
 
     thread = Thread(target=fit, daemon=True)  # where it runs in the main one, Ray takes Ctrl-C and leaves with code 0
     thread.start()
-    told, alive = 0, True
+    told, alive, room_seen = 0, True, time.monotonic()
     while alive:
         thread.join(POLL)
         alive = thread.is_alive()
+        if (found := room_of(ray, room)) >= (room.least or room.workers):
+            room_seen = time.monotonic()
+        elif time.monotonic() - room_seen > (patience := max(room.wait, GONE)):  # Ray would wait for ever
+            return [
+                f"for {patience:g} seconds the cluster has had room for {found} workers; expected {room.least or room.workers}"
+            ]
         with log.open() as file:
             file.seek(told)
             while (line := file.readline()).endswith("\n"):

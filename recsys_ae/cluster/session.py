@@ -89,31 +89,27 @@ class Room:
 def require_room(ray: Any, room: Room) -> None:
     """Raises ConfigError where the cluster has no room for the workers when nobody else is there: Ray would wait for ever.
 
-    Where there is time to wait, nodes are asked of the cluster's autoscaler, if it has one.
+    Where there is time to wait, the workers' places are asked of the cluster meanwhile, so that its autoscaler, if it has one,
+    makes them.
     """
-    if _workers_that_fit(ray, room) >= room.workers:
-        return
-    least, deadline = room.least or room.workers, time.monotonic() + room.wait
-    if room.wait:
-        from ray.autoscaler.sdk import request_resources
-
-        request_resources(bundles=[room.each] * room.workers)  # holds until the next request
-        try:
-            while _workers_that_fit(ray, room) < room.workers and time.monotonic() < deadline:
-                time.sleep(POLL)
-        finally:
-            request_resources(bundles=[])
-    found = _workers_that_fit(ray, room)
+    least, found = room.least or room.workers, room_of(ray, room)
+    if found < least and room.wait:
+        asked = ray.util.placement_group([room.each] * least)  # goes with this job, should it end here
+        deadline = time.monotonic() + room.wait
+        while (found := room_of(ray, room)) < least and time.monotonic() < deadline:
+            time.sleep(POLL)
+        ray.util.remove_placement_group(asked)
     if found < least:
-        asked = f"workers = {room.workers}" if room.least is None else f"min_workers = {least}"
+        said = f"workers = {room.workers}" if room.least is None else f"min_workers = {least}"
         each = " and ".join(f"{amount:g} {kind}" for kind, amount in room.each.items())
         waited = f" after {room.wait:g} seconds" if room.wait else ""
         raise ConfigError(
-            f"[cluster] {asked} with {each} each; the {len(_living(ray))} nodes there{waited} have room for {found}"
+            f"[cluster] {said} with {each} each; the {len(_living(ray))} nodes there{waited} have room for {found}"
         )
 
 
-def _workers_that_fit(ray: Any, room: Room) -> int:
+def room_of(ray: Any, room: Room) -> int:
+    """How many of the workers the nodes that live have room for, if nobody else is there."""
     return sum(
         min(math.floor(resources.get(kind, 0.0) / amount + 1e-9) for kind, amount in room.each.items())
         for resources in _living(ray)

@@ -19,6 +19,7 @@ from recsys_ae.models.base import Recommender
 from recsys_ae.models.ease import DenseItemWeights
 from recsys_ae.models.ensemble import Ensemble, as_members
 from recsys_ae.models.neighbours import ItemNeighbours
+from recsys_ae.models.user_knn import UserKNN
 
 Floats = NDArray[np.float64]
 
@@ -141,8 +142,9 @@ class Placement:
 
     def _members_of(self, model: Ensemble) -> Placed:
         placed = [self._or_as_it_is(member) for member in model.members]
-        if not any(each.fits for each in placed):
-            raise ModelError("no member of the ensemble keeps a row of numbers for each item; nothing to map to")
+        weights = model.tensors()["weights"].tolist()
+        if not any(each.fits for each, weight in zip(placed, weights, strict=True) if weight):
+            raise ModelError("no member of the ensemble that counts keeps a row of numbers for each item; nothing to map to")
         fits = {f"members.{n}.{name}": fit for n, each in enumerate(placed) for name, fit in each.fits.items()}
         tensors = model.tensors() | as_members(each.model.tensors() for each in placed)
         return Placed(Ensemble(model.config, model.n_items).restore(tensors), fits)
@@ -153,6 +155,11 @@ class Placement:
             return self(member)
         except ModelError:
             return Placed(member, {})
+
+
+def placeable(model: Recommender) -> bool:
+    """Whether a model, fitted or not, has rows of items that cold ones can be given; of an ensemble, whether a member has."""
+    return any(map(placeable, model.members)) if isinstance(model, Ensemble) else not isinstance(model, UserKNN)
 
 
 def _fill(model: Recommender, tensors: dict[str, Tensor], columns: Tensor, rows_for: Callable[[str, Tensor], Tensor]) -> None:

@@ -118,27 +118,52 @@ def test_a_fit_goes_on_with_fewer_workers_and_takes_those_that_come(tmp_path: Pa
     assert sizes[0] == 2 and 1 in sizes[2:] and sizes[-1] == 2
 
 
+@pytest.mark.slow
+def test_a_fit_that_has_too_few_nodes_left_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recsys_ae.cluster.ray_train.GONE", 3.0)
+    with onray.cluster(2) as nodes:
+        extra = list(nodes.worker_nodes)
+
+        def goes(progress: Progress) -> None:
+            if extra:
+                nodes.remove_node(extra.pop(), allow_graceful=False)
+
+        run = cpu(checkpoint_folder=tmp_path / "checkpoints", progress=goes)
+        settings = {"batch_size": 2, "epochs": 60}
+        with pytest.raises(ModelError, match="for 3 seconds the cluster has had room for 1 workers; expected 2"):
+            fit_on_ray(made(**settings), tastes(600), None, run, **on_nodes(nodes.address, tmp_path, least=2))
+
+
+class Coming:
+    """A cluster whose nodes come one by one, and what places it was asked for."""
+
+    def __init__(self, *nodes: int) -> None:
+        """`nodes`: how many there are each time they are counted, at last for ever."""
+        self.counts, self.asked, self.util = list(nodes), list[Any](), self
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": {"CPU": 3.0}}] * (self.counts.pop(0) if len(self.counts) > 1 else self.counts[0])
+
+    def placement_group(self, bundles: list[dict[str, float]]) -> list[dict[str, float]]:
+        self.asked.append(bundles)
+        return bundles
+
+    def remove_placement_group(self, bundles: list[dict[str, float]]) -> None:
+        self.asked.remove(bundles)
+
+
 def test_room_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nodes come one by one; what is asked of an autoscaler is taken back."""
-    asked, node = list[Any](), {"Alive": True, "Resources": {"CPU": 3.0}}
-
-    class Cluster:
-        def __init__(self, *nodes: int) -> None:
-            """`nodes`: how many there are each time they are counted, at last for ever."""
-            self.counts = list(nodes)
-
-        def nodes(self) -> list[dict[str, Any]]:
-            return [node] * (self.counts.pop(0) if len(self.counts) > 1 else self.counts[0])
-
-    monkeypatch.setattr("ray.autoscaler.sdk.request_resources", lambda bundles: asked.append(bundles))
     monkeypatch.setattr("recsys_ae.cluster.session.POLL", 0.001)
-    require_room(Cluster(0, 0, 1, 1, 2), Room(4, cpus=1.5, wait=30))
-    assert asked == [[{"CPU": 1.5}] * 4, []]
-    require_room(Cluster(1), Room(4, cpus=1.5, least=2, wait=0.05))
+    late = Coming(0, 0, 1, 1, 2)
+    require_room(late, Room(4, cpus=1.5, wait=30))
+    assert late.counts == [2] and not late.asked
+    enough = Coming(1, 0)  # counted once
+    require_room(enough, Room(4, cpus=1.5, least=2, wait=30))
+    assert enough.counts == [0]
     with pytest.raises(ConfigError, match=r"workers = 4 with 1 CPU each; the 1 nodes there after 0.05 seconds have room for 3"):
-        require_room(Cluster(1), Room(4, wait=0.05))
+        require_room(Coming(1), Room(4, wait=0.05))
     with pytest.raises(ConfigError, match=r"min_workers = 4 with 1 CPU each; the 1 nodes there have room for 3"):
-        require_room(Cluster(1), Room(6, least=4))
+        require_room(Coming(1), Room(6, least=4))
 
 
 def test_fewer_workers_cannot_take_over_items(tmp_path: Path) -> None:

@@ -55,6 +55,10 @@ def test_several_processes_publish_what_one_does(tmp_path: Path, monkeypatch: py
         ('engine = "torchrun"\ncpus = 2', 'cpus means nothing to engine = "torchrun"; expected engine = "ray"'),
         ('engine = "ray"\nmin_workers = 3', "min_workers = 3 is more than workers = 2; expected at most as many"),
         ('engine = "ray"\nmin_workers = 1\nshare = "items"', 'min_workers means nothing to share = "items"'),
+        (
+            'engine = "ray"\nmin_workers = 1\ncpus = 0.2',
+            "min_workers with cpus = 0.2 and gpus = 0; expected whole numbers of both",
+        ),
         ('engine = "ray"\ngpus = 1.5', "gpus = 1.5; expected a whole number, or a part of one below 1"),
     ],
 )

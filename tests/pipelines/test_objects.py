@@ -186,3 +186,12 @@ def test_secrets_in_a_configuration_are_refused_and_not_told(content: dict[str, 
 def test_an_error_of_a_local_file_stays_as_it_is(home: Path) -> None:
     with pytest.raises(InputError, match=r"files/absent\.csv: does not exist"):
         clean_source(config_of("files/absent.csv"))
+
+
+def test_a_name_with_a_bracket_is_told_like_any_other(tmp_path: Path) -> None:
+    """It is a glob that matches nothing, and the file of that name is read."""
+    path = tmp_path / "log[1].csv"
+    path.write_text("user_id,item_id\n1,2\n")
+    assert list(digests(config_of(str(path)), str(path))) == [str(path)]
+    path.write_text("user_id,item_id\n1,3\n")
+    assert digests(config_of(str(path)), str(path)) != {} and not digests(config_of("x"), str(tmp_path / "none.csv"))

@@ -251,7 +251,14 @@ def test_content_of_items_of_which_nothing_is_known_is_refused_before_anything_i
     """Whatever the split: it is the publishing that needs them, at the very end."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "kinds.csv").write_text("item_id,title\n900,a film\n")
-    (tmp_path / "run.toml").write_text(f'[log]\npath = "{kinds}"\n{CONTENT}{JUDGED}')
+    told = f'[log]\npath = "{kinds}"\n'
+    dae, knn = JUDGED.split('[[models]]\nname = "user_knn"')[0], JUDGED
     monkeypatch.setattr("pipelines.train.fit", None)
-    code, _, err = command("train", "run.toml")
-    assert code == 2 and "[content]: the items have no titles, categories or images to place them by" in err
+    for content, models, what in (
+        (CONTENT, dae, "[content]: the items have no titles, categories or images to place them by"),
+        (f'{CONTENT}images = "nowhere"\n', dae, "[content] images = 'nowhere' is no folder"),
+        (CONTENT, knn, "[content] with the model 'user_knn', which keeps no rows of items"),
+    ):
+        (tmp_path / "run.toml").write_text(f"{told}{content}{models}")
+        code, _, err = command("train", "run.toml")
+        assert code == 2 and what in err

@@ -14,7 +14,7 @@ import fsspec
 import pytest
 
 from recsys_ae import objects
-from recsys_ae.errors import ConfigError, InputError, LogError
+from recsys_ae.errors import ConfigError, InputError, LogError, WriteError
 from recsys_ae.sealed import read_sealed
 from recsys_ae.sources import FORMATS, file_format
 from tests.stores import KEY, SECRET, Store
@@ -408,3 +408,11 @@ def test_the_host_of_a_url_stays_in_the_names() -> None:
 def test_a_file_url_is_a_file() -> None:
     assert not objects.is_url("file:///a/b.csv") and objects.plain("file:///a/b.csv") == "/a/b.csv"
     assert not objects.is_url("a/b.csv") and not objects.is_url("C:/a.csv") and objects.is_url("s3://a/b.csv")
+
+
+def test_a_full_disk_is_no_fault_of_the_store(s3: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3.put("e/a.csv", b"user_id,item_id\n1,2\n")
+    monkeypatch.setattr(Path, "open", lambda *_: open("/dev/full", "wb"))  # noqa: SIM115
+    (wanted,) = objects.listed("s3://shop/e/a.csv")
+    with pytest.raises(WriteError, match=r"a-[0-9a-f]+\.csv: cannot be written \(No space left on device, errno 28\)"):
+        objects.download(wanted, tmp_path)

@@ -14,7 +14,7 @@ from recsys_ae.errors import DataError, ModelError
 from recsys_ae.histories import Histories, Holdout
 from recsys_ae.ids import IdMap
 from recsys_ae.items import ItemMetadata
-from recsys_ae.latent.content import STRENGTHS, Placement, Ridge, extend, widened
+from recsys_ae.latent.content import STRENGTHS, Placement, Ridge, extend, placeable, widened
 from recsys_ae.latent.features import ItemFeatures
 from recsys_ae.models import MODELS, Recommender
 from recsys_ae.models.neighbours import ItemNeighbours
@@ -162,9 +162,13 @@ def test_an_extended_artefact_is_saved_read_back_and_knows_the_cold(name: str, t
 def test_a_member_without_rows_of_items_is_no_hindrance() -> None:
     """user_knn knows nothing of cold items, and the ensemble finds them by its other member."""
     dae = {"name": "mult_dae", "latent": 8, "epochs": 12, **QUICK}
-    mixed, blind = (
-        fitted("ensemble", KNOWN, members=members, weights=(1.0,) * len(members))
-        for members in (({"name": "user_knn"}, dae), ({"name": "user_knn"},))
+    mixed, blind, ignored = (
+        fitted("ensemble", KNOWN, members=members, weights=weights)
+        for members, weights in (
+            (({"name": "user_knn"}, dae), (1.0, 1.0)),
+            (({"name": "user_knn"},), (1.0,)),
+            (({"name": "user_knn"}, dae), (1.0, 0.0)),
+        )
     )
     placement, allow = Placement(features(), COLD, known_weights()), np.isin(np.arange(N_ITEMS), COLD)
     placed = placement(mixed)
@@ -172,8 +176,20 @@ def test_a_member_without_rows_of_items_is_no_hindrance() -> None:
     for taste in range(N_TASTES):
         rows = rank_top_k(placed.model, Histories.from_rows([of_taste(taste)], N_ITEMS), 2, allow=allow).items[0]
         assert [int(i) % N_TASTES for i in rows] == [taste, taste]
-    with pytest.raises(ModelError, match="no member of the ensemble keeps a row of numbers"):
-        placement(blind)
+    for model in (blind, ignored):
+        with pytest.raises(ModelError, match="no member of the ensemble that counts keeps a row of numbers"):
+            placement(model)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_who_is_placeable_is_known_before_the_fit(name: str) -> None:
+    model = fitted(name, KNOWN, **({"epochs": 1} if "epochs" in MODELS[name].Config.model_fields else {}))
+    try:
+        Placement(features(), COLD, known_weights())(model)
+    except ModelError:
+        assert not placeable(model)
+    else:
+        assert placeable(model)
 
 
 def test_cold_items_of_before_are_placed_anew_and_not_learnt_from() -> None:
