@@ -312,11 +312,12 @@ def _download(store: Any, wanted: Object, path: Path, stop: threading.Event) -> 
 def _stream(store: Any, path: str, into: Path, stop: threading.Event) -> int:
     """Bytes copied. s3fs asks for each block on condition of the ETag that it met first."""
     size = 0
-    with store.open(path, "rb", block_size=BLOCK, cache_type="none") as source, into.open("wb") as file:
+    with store.open(path, "rb", block_size=BLOCK, cache_type="none") as source, into.open("wb", buffering=0) as file:
         while not stop.is_set() and (block := source.read(BLOCK)):
-            with writing(into):  # what is full is this machine's disk, not the store
-                size += file.write(block)
-                file.flush()
+            size += len(block)
+            with writing(into):  # it is this machine's disk that is full, not the store's
+                while block:
+                    block = block[file.write(block) :]
     return size
 
 

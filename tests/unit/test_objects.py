@@ -412,7 +412,7 @@ def test_a_file_url_is_a_file() -> None:
 
 def test_a_full_disk_is_no_fault_of_the_store(s3: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     s3.put("e/a.csv", b"user_id,item_id\n1,2\n")
-    monkeypatch.setattr(Path, "open", lambda *_: open("/dev/full", "wb"))  # noqa: SIM115
+    monkeypatch.setattr(Path, "open", lambda *_, **__: open("/dev/full", "wb", buffering=0))  # noqa: SIM115
     (wanted,) = objects.listed("s3://shop/e/a.csv")
     with pytest.raises(WriteError, match=r"a-[0-9a-f]+\.csv: cannot be written \(No space left on device, errno 28\)"):
         objects.download(wanted, tmp_path)
