@@ -92,6 +92,8 @@ def _launched(job: Job, ray: Any, room: Room, restarts: int, progress: Callable[
     def fit() -> None:
         try:
             trainer.fit()
+        except SystemExit:  # how Ray leaves a thread whose cluster is gone, when nobody waits for it any more
+            pass
         except Exception as error:
             failures.append(error)
 
