@@ -20,21 +20,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
-from benchmarks.onray import ingest, lists, timed
+from benchmarks.onray import apart, ingest, lists, timed
 from benchmarks.record import write
 from recsys_ae import datasets
 from recsys_ae.ceiling import traffic
 from recsys_ae.cluster.ray_train import fit_on_ray
-from recsys_ae.cluster.session import Room
+from recsys_ae.cluster.session import Room, joined
 from recsys_ae.dataset import Dataset
 from recsys_ae.log import InteractionLog
 from recsys_ae.models import MODELS
 from recsys_ae.training.run import Progress, RunContext
 
 HOSTS, CPUS = 3, 2
+RAY = str(Path(sys.executable).parent / "ray")
 NODE = f"--num-cpus={CPUS} --object-store-memory={300 * 2**20}"
 NAME, NETWORK, PORT = "recsys", "10.77.0", 6380
 USERS, ITEMS, WIDTH, BATCH = 8_000, 12_000, 64, 500
@@ -119,37 +119,24 @@ def cut_off(host: int) -> None:
 @contextmanager
 def joined_by_all() -> Iterator[str]:
     """The address of the cluster that all hosts are in."""
-    import ray
-
-    with head(), ray_of(f"{address(0)}:{PORT}"):
+    where = f"{address(0)}:{PORT}"
+    with head(), joined(where) as ray:
         deadline = time.monotonic() + 120
         while len(found := {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}) < HOSTS:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"only {sorted(found)} have joined")
             time.sleep(1)
-        yield f"{address(0)}:{PORT}"
+        yield where
 
 
 @contextmanager
 def head() -> Iterator[None]:
-    ray = str(Path(sys.executable).parent / "ray")
     place = [f"--node-ip-address={address(0)}", f"--port={PORT}"]
-    run(ray, "start", "--head", *place, *NODE.split(), "--include-dashboard=false")
+    run(RAY, "start", "--head", *place, *NODE.split(), "--include-dashboard=false")
     try:
         yield
     finally:
-        subprocess.run([ray, "stop", "--force"], capture_output=True)
-
-
-@contextmanager
-def ray_of(where: str) -> Iterator[None]:
-    import ray
-
-    ray.init(address=where, log_to_driver=False, logging_level=40)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+        subprocess.run([RAY, "stop", "--force"], capture_output=True)
 
 
 class Fits:
@@ -218,11 +205,6 @@ def working(ray: Any) -> set[str]:
     return {each["Address"]["IPAddress"] for each in actors if "TrainWorker" in each["ActorClassName"]}
 
 
-def apart(a: list[float], b: list[float]) -> float:
-    """The largest relative difference of two loss curves."""
-    return float(np.max(np.abs(np.array(a) / np.array(b) - 1))) if len(a) == len(b) else float("inf")
-
-
 def on_the_first(folder: Path) -> None:
     """All of it, by the first host; into results.json of the folder, which all hosts see."""
     torch.set_num_threads(1)
@@ -253,8 +235,7 @@ def main() -> None:
         names = folder / "hosts"
         names.write_text("127.0.0.1 localhost\n" + "".join(f"{address(host)} {NAME}{host}\n" for host in range(HOSTS)))
         first = on_host(0, names, sys.executable, "-m", "benchmarks.hosts", name, str(os.getpid()))
-        ray = str(Path(sys.executable).parent / "ray")
-        join = f"until {ray} start --address={address(0)}:{PORT} --node-ip-address=$0 {NODE} --block; do sleep 2; done"
+        join = f"until {RAY} start --address={address(0)}:{PORT} --node-ip-address=$0 {NODE} --block; do sleep 2; done"
         others = [on_host(host, names, "sh", "-c", join, address(host)) for host in range(1, HOSTS)]
         try:
             first.wait()

@@ -136,8 +136,13 @@ def training(folder: Path, workers: int) -> Stage:
         lambda address: losses(lambda *a, **k: fit_on_ray(*a, **k, address=address, **cluster)),
         "RayTrainWorker",
         (8.0, 25.0),
-        lambda a, b: float(np.max(np.abs(np.array(a) / np.array(b) - 1))) if len(a) == len(b) else float("inf"),
+        apart,
     )
+
+
+def apart(a: list[float], b: list[float]) -> float:
+    """The largest relative difference of two loss curves."""
+    return float(np.max(np.abs(np.array(a) / np.array(b) - 1))) if len(a) == len(b) else float("inf")
 
 
 STAGES = {"ingest": ingest, "score": lists, "train": training}

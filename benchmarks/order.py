@@ -1,6 +1,6 @@
 """Does the order of a history count? conv_vae on the next event of amazon-beauty, with histories as they are and shuffled.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.order --data FOLDER [--seed S] [--users N] [--epochs N]
+    OMP_NUM_THREADS=1 python -m benchmarks.order --data FOLDER [--seed S] [--epochs N]
 
 Shuffled: the events of every history before the last two, which are for validation and test, change places at random, in
 training and in what a model is asked with. What is to be found stays. The fit is that of `benchmarks.quality`.

@@ -25,6 +25,7 @@ from recsys_ae.training.run import FitRecord, Progress, RunContext
 
 PROGRESS = "progress.jsonl"
 POLL = 0.2  # seconds
+LOOK = 2.0  # seconds between two looks at a cluster that had room
 GONE = 600.0  # seconds for nodes to come back of which too few are left
 RESIZED = 60.0  # seconds between two looks for nodes that have come
 
@@ -103,12 +104,11 @@ def _launched(job: Job, ray: Any, room: Room, restarts: int, progress: Callable[
     while alive:
         thread.join(POLL)
         alive = thread.is_alive()
-        if (found := room_of(ray, room)) >= (room.least or room.workers):
+        lacking = time.monotonic() - room_seen
+        if lacking > LOOK and (found := room_of(ray, room)) >= room.needed:
             room_seen = time.monotonic()
-        elif time.monotonic() - room_seen > (patience := max(room.wait, GONE)):  # Ray would wait for ever
-            return [
-                f"for {patience:g} seconds the cluster has had room for {found} workers; expected {room.least or room.workers}"
-            ]
+        elif lacking > (patience := max(room.wait, GONE, LOOK)):  # Ray would wait for ever
+            return [f"for {patience:g} seconds the cluster has had room for {found} workers; expected {room.needed}"]
         with log.open() as file:
             file.seek(told)
             while (line := file.readline()).endswith("\n"):

@@ -81,6 +81,11 @@ class Room:
     wait: float = 0.0
 
     @property
+    def needed(self) -> int:
+        """Workers without whom nothing begins."""
+        return self.workers if self.least is None else self.least
+
+    @property
     def each(self) -> dict[str, float]:
         """What a worker takes, as Ray calls it."""
         return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
@@ -92,15 +97,15 @@ def require_room(ray: Any, room: Room) -> None:
     Where there is time to wait, the workers' places are asked of the cluster meanwhile, so that its autoscaler, if it has one,
     makes them.
     """
-    least, found = room.least or room.workers, room_of(ray, room)
-    if found < least and room.wait:
-        asked = ray.util.placement_group([room.each] * least)  # goes with this job, should it end here
+    found = room_of(ray, room)
+    if found < room.needed and room.wait:
+        asked = ray.util.placement_group([room.each] * room.needed)  # goes with this job, should it end here
         deadline = time.monotonic() + room.wait
-        while (found := room_of(ray, room)) < least and time.monotonic() < deadline:
+        while (found := room_of(ray, room)) < room.needed and time.monotonic() < deadline:
             time.sleep(POLL)
         ray.util.remove_placement_group(asked)
-    if found < least:
-        said = f"workers = {room.workers}" if room.least is None else f"min_workers = {least}"
+    if found < room.needed:
+        said = f"{'workers' if room.least is None else 'min_workers'} = {room.needed}"
         each = " and ".join(f"{amount:g} {kind}" for kind, amount in room.each.items())
         waited = f" after {room.wait:g} seconds" if room.wait else ""
         raise ConfigError(

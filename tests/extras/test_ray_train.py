@@ -14,7 +14,7 @@ from recsys_ae.cluster.session import Room, require_room
 from recsys_ae.errors import ConfigError, ModelError
 from recsys_ae.models import Recommender
 from recsys_ae.training.run import FitRecord, Progress
-from tests.extras.conftest import CPUS, NEEDS_RAY
+from tests.extras.conftest import NEEDS_RAY
 from tests.worlds import cpu, holdout, small_config, tastes
 
 ray = pytest.importorskip("ray")
@@ -28,7 +28,7 @@ def made(name: str = "mult_dae", **settings: Any) -> Recommender:
 def on_nodes(cluster: str, folder: Path, share: Literal["users", "items"] = "users", **settings: Any) -> dict[str, Any]:
     """Two workers, each on a node of its own, of which it takes all CPUs; `settings` of the room, but for `restarts`."""
     restarts = settings.pop("restarts", 3)
-    room = Room(**{"workers": 2, "cpus": CPUS} | settings)
+    room = Room(**{"workers": 2, "cpus": onray.CPUS} | settings)
     return {"room": room, "restarts": restarts, "share": share, "address": cluster, "folder": folder}
 
 
