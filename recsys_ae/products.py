@@ -3,6 +3,7 @@
 import itertools
 import os
 import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -41,7 +42,9 @@ def dense_product(left: Tensor, right: Tensor) -> Tensor:
     return (left @ right.T).detach()
 
 
-def numpy_product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
+def numpy_product(
+    left: NDArray[np.float32], right: NDArray[np.float32], out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """left (B, H) times right (I, H) transposed, (B, I), by as many threads as torch has, none of which is OpenBLAS' own.
 
     Those go on spinning after a product, on the cores that torch's threads need for what comes next. OpenBLAS' number of
@@ -49,18 +52,36 @@ def numpy_product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDAr
     as they are.
     """
     n, controller = threads(), _controller()
+    out = np.empty((len(left), len(right)), np.float32) if out is None else out
     if n == 1 or controller is None or threading.current_thread() is not threading.main_thread():
-        return left @ right.T
+        return _multiply(left, right, out)
     with controller.limit(limits=1, user_api="blas"):
         if left.size * len(right) < n * LEAST_WORK:
-            return left @ right.T
-        out = np.empty((len(left), len(right)), np.float32)
+            return _multiply(left, right, out)
         cut = [len(right) * part // n for part in range(n + 1)]
-        blocks = [slice(*ends) for ends in itertools.pairwise(cut)]
-        workers = _workers(os.getpid(), n)
-        for done in [workers.submit(np.matmul, left, right[block].T, out=out[:, block]) for block in blocks]:
-            done.result()
+        in_threads(
+            lambda block: _multiply(left, right[block], out[:, block]),
+            [slice(*ends) for ends in itertools.pairwise(cut)],
+        )
     return out
+
+
+def _multiply(left: NDArray[np.float32], right: NDArray[np.float32], out: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Into `out`. Whoever asked looks for what is not finite; a warning here would be one more."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.matmul(left, right.T, out=out)
+
+
+def in_threads(work: Callable[[slice], object], blocks: Sequence[slice]) -> None:
+    """Work of numpy's on each block, by as many threads as torch has."""
+    n = threads()
+    if n == 1 or len(blocks) == 1:
+        for block in blocks:
+            work(block)
+        return
+    workers = _workers(os.getpid(), n)
+    for done in [workers.submit(work, block) for block in blocks]:
+        done.result()
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,8 @@ from torch import Tensor
 from recsys_ae.histories import Histories
 from recsys_ae.masks import masked_
 from recsys_ae.products import Factors, dense_product, products
-from recsys_ae.top_k import MOST, NARROW, contenders, lists, reaching, top_k
+from recsys_ae.top_k import contenders, lists, reaching, top_k
+from recsys_ae.top_k_torch import NARROW
 
 CHUNKS = 16  # of the catalogue, longest items first
 FIRST = 2  # of them are scored for everyone
@@ -71,7 +72,7 @@ class PrunedProducts:
             some = active[:, chunk].nonzero()[:, 0]
             columns = slice(chunk * items.size, (chunk + 1) * items.size)
             scores = hidden.masked_(self._scores(factors, queries[some], columns), some, columns)
-            rows, places, crowded = reaching(scores, bound[some], MOST * k)
+            rows, places, crowded = reaching(scores, bound[some], k)
             failed[some] |= crowded
             found.append((some[rows], places + columns.start, scores[rows, places]))
         rows, places, values = (torch.cat(part) for part in zip(*found, strict=True))

@@ -1,13 +1,17 @@
-"""The k best of rows of scores, exactly, and of equal ones the first."""
+"""The k best of rows of scores, exactly, and of equal ones the first: by torch on any device, by numpy where it is faster."""
+
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-BLOCK = 8  # columns whose maximum stands for them in a wide row
-NARROW = 8  # rows of fewer than so many times k columns are searched as they are
-WIDE = 200  # columns of the last level of maxima, at least
-FEW = 2**16  # scores in which torch's own search is the fastest
-MOST = 8  # times k contenders; with more, most are equal
+from recsys_ae import top_k_numpy, top_k_torch
+from recsys_ae.top_k_numpy import MOST
+
+FEW = 2**16  # scores in which torch's own topk is the fastest
+ROWS = 16  # numpy's search takes a tenth of a millisecond at least,
+WIDEST = 2_048  # and reads a row twice, which of so many times k columns costs more than it saves
 
 
 def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -15,102 +19,42 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     k = min(k, scores.shape[1])
     if k == 0:
         return scores[:, :0], torch.empty(len(scores), 0, dtype=torch.int64, device=scores.device)
-    if scores.numel() <= FEW and (found := _untied(scores, k)) is not None:
+    if scores.numel() <= FEW and (found := top_k_torch.untied(scores, k)) is not None:
         return found
-    if scores.shape[1] < NARROW * k:
-        return _first(scores, k)
-    scores = scores.contiguous()
-    rows, columns, failed, _ = contenders(scores, k)
-    values, places = lists(scores.view(-1)[rows * scores.shape[1] + columns], rows, columns, len(scores), k)
-    if failed.any():
-        values[failed], places[failed] = _first(scores[failed], k)
-    return values, places
-
-
-def _untied(scores: Tensor, k: int) -> tuple[Tensor, Tensor] | None:
-    """The k best of rows (B, I) where no two of the k + 1 best of a row are equal; else None."""
-    values, columns = scores.topk(min(k + 1, scores.shape[1]))
-    if ((values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -torch.inf)).any():
-        return None
-    return values[:, :k].contiguous(), columns[:, :k]
+    if _by_numpy(scores, len(scores), scores.shape[1], k):
+        return _tensors(*top_k_numpy.top_k(scores.numpy(), k))
+    return top_k_torch.top_k(scores, k)
 
 
 def contenders(scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Rows and columns (N,), in order of row, of all entries that reach a lower bound of their row's k-th largest, of (B, I).
 
-    torch.topk is slow on wide rows. Maxima of blocks of columns are cheap, and so are theirs; the k-th largest maximum is such
-    a bound. Third the rows (B,) that fail and have no entries here, since too many are equal or one is not a number; then the
-    bounds (B,).
+    Third the rows (B,) that fail and have no entries here, since too many are equal or one is not a number; then the bounds
+    (B,).
     """
-    levels = _levels(scores, NARROW * k // 2)
-    bound = levels[-1].topk(k, sorted=False).values.amin(1)
-    rows, columns, failed = _reaching(levels, bound, MOST * k)
-    return rows, columns, failed, bound
+    if _by_numpy(scores, len(scores), scores.shape[1], k):
+        return _tensors(*top_k_numpy.contenders(scores.numpy(), k))
+    return top_k_torch.contenders(scores, k)
 
 
-def reaching(scores: Tensor, bound: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
-    """As `contenders`, with the bound (B,) given; a row fails that has more than `most` entries."""
-    return _reaching(_levels(scores, WIDE), bound, most)
-
-
-def _levels(scores: Tensor, least: int) -> list[Tensor]:
-    """The scores (B, I), the maxima of blocks of their columns, the maxima of those, down to `least` columns or more."""
-    levels = [scores.contiguous()]
-    while levels[-1].shape[1] // BLOCK >= least:
-        wide = levels[-1]
-        blocks = wide.shape[1] // BLOCK
-        maxima = wide[:, : blocks * BLOCK].reshape(-1, BLOCK, blocks).amax(1)  # of columns b, b + blocks, b + 2 blocks, ...
-        levels.append(torch.cat([maxima, wide[:, blocks * BLOCK :]], 1))  # what is left over stands for itself
-    return levels
-
-
-def _reaching(levels: list[Tensor], bound: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows, columns and failed rows; only blocks whose maximum reaches the bound hold entries that do."""
-    reached = levels.pop() >= bound[:, None]
-    failed = (reached.sum(1) > most) | bound.isnan()
-    rows, columns = (reached & ~failed[:, None]).nonzero(as_tuple=True)
-    step = torch.arange(BLOCK, device=bound.device)
-    for wide in reversed(levels):
-        blocks = wide.shape[1] // BLOCK
-        alone = (columns >= blocks)[:, None]
-        below = columns[:, None] + torch.where(alone, (BLOCK - 1) * blocks, blocks * step)  # (N, BLOCK)
-        found = wide.view(-1).index_select(0, (rows[:, None] * wide.shape[1] + below).view(-1)).view_as(below)
-        kept = (found >= bound.index_select(0, rows)[:, None]) & ((step == 0) | ~alone)
-        places = kept.view(-1).nonzero()[:, 0]
-        rows, columns = rows.index_select(0, places // BLOCK), below.view(-1).index_select(0, places)
-        many = rows.bincount(minlength=len(bound)) > most
-        if many.any():
-            failed |= many
-            rows, columns = rows[~many[rows]], columns[~many[rows]]
-    return rows, columns, failed
+def reaching(scores: Tensor, bound: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """As `contenders`, with the bound (B,) given."""
+    if _by_numpy(scores, len(scores), scores.shape[1], k):
+        return _tensors(*top_k_numpy.reaching(scores.numpy(), bound.numpy(), MOST * k))
+    return top_k_torch.reaching(scores, bound, MOST * k)
 
 
 def lists(scores: Tensor, rows: Tensor, columns: Tensor, n_rows: int, k: int) -> tuple[Tensor, Tensor]:
     """Values and columns (B, k) of entries (N,) in order of row, of which a row has k or more, or none."""
-    counts = rows.bincount(minlength=n_rows)
-    width = max(k, int(counts.max())) if n_rows else k
-    flat = rows * width + torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
-    values = scores.new_full((n_rows * width,), -torch.inf).index_copy_(0, flat, scores).view(n_rows, width)
-    places = columns.new_zeros(n_rows * width).index_copy_(0, flat, columns).view(n_rows, width)
-    best, order = values.topk(min(k + 1, width))
-    found = places.gather(1, order)[:, :k]
-    tied = ((best[:, 1:] == best[:, :-1]) & (best[:, 1:] > -torch.inf)).any(1)
-    best = best[:, :k].contiguous()
-    if tied.any():
-        inorder, order = places[tied].sort(dim=1)
-        equal, order = values[tied].gather(1, order).sort(dim=1, descending=True, stable=True)
-        best[tied], found[tied] = equal[:, :k], inorder.gather(1, order)[:, :k]
-    return best, found
+    if _by_numpy(scores, n_rows, k, k):
+        return _tensors(*top_k_numpy.lists(scores.numpy(), rows.numpy(), columns.numpy(), n_rows, k))
+    return top_k_torch.lists(scores, rows, columns, n_rows, k)
 
 
-def _first(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k best of rows (B, I) by topk, of equal ones the first: where many are equal, or rows are narrow."""
-    values, columns = scores.topk(k)
-    least = values[:, -1:]
-    chosen, equal = scores > least, scores == least
-    chosen |= equal & (equal.cumsum(1) <= k - chosen.sum(1, keepdim=True))
-    whole = chosen.sum(1) == k  # not so where a score is not a number
-    places = chosen[whole].nonzero()[:, 1].view(-1, k)
-    values[whole], order = scores[whole].gather(1, places).sort(dim=1, descending=True, stable=True)
-    columns[whole] = places.gather(1, order)
-    return values, columns
+def _by_numpy(scores: Tensor, n_rows: int, width: int, k: int) -> bool:
+    at_hand = scores.device.type == "cpu" and scores.dtype == torch.float32 and not scores.requires_grad
+    return at_hand and n_rows >= ROWS and width <= WIDEST * k
+
+
+def _tensors(*arrays: NDArray[Any]) -> tuple[Any, ...]:
+    return tuple(torch.from_numpy(array) for array in arrays)

@@ -73,7 +73,7 @@ class Bags:
 
     def normalised(self) -> "Bags":
         """Each row divided by its Euclidean norm; an empty row stays empty instead of becoming NaN."""
-        return self.reweighted(self.weights / self.norms()[self.rows])
+        return self.reweighted(self.weights / self.norms().index_select(0, self.rows))
 
     def kept(self, p: float, generator: Generator) -> Tensor:
         """Which stored entries (N,) survive dropout: each is dropped with probability p."""
@@ -138,8 +138,9 @@ class SparseRows:
         ends = lengths.cumsum(0)
         offsets = ends - lengths
         owner = torch.repeat_interleave(lengths)  # (N,)
-        entries = torch.arange(len(owner), device=rows.device).add_((starts - offsets)[owner])
-        return Bags(self.columns[entries], self.weights[entries], offsets.int(), owner.int()), entries
+        entries = torch.arange(len(owner), device=rows.device).add_((starts - offsets).index_select(0, owner))
+        columns, weights = (stored.index_select(0, entries) for stored in (self.columns, self.weights))
+        return Bags(columns, weights, offsets.int(), owner.int()), entries
 
     def whole(self) -> Bags:
         """All rows in order."""

@@ -7,11 +7,14 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from recsys_ae.products import numpy_is_faster, numpy_product
 from recsys_ae.training.batches import Bags
 from recsys_ae.training.loss import Multinomial, Writer
 
@@ -48,29 +51,39 @@ def bag_sum(weight: Tensor, bags: Bags) -> Tensor:
 
 
 class _BagSum(torch.autograd.Function):
+    """By the entries that are not 0: dropout has left as many as it kept."""
+
     @staticmethod
     def forward(ctx: Any, weight: Tensor, bags: Bags) -> Tensor:
-        ctx.weight, ctx.bags = weight, bags
-        return F.embedding_bag(bags.columns, weight, bags.offsets, mode="sum", per_sample_weights=bags.weights)
+        ctx.weight, ctx.matrix = weight, _matrix(bags, len(weight))
+        begins, columns, weights = (
+            torch.from_numpy(array) for array in (ctx.matrix.indptr, ctx.matrix.indices, ctx.matrix.data)
+        )
+        return F.embedding_bag(columns, weight, begins[:-1], mode="sum", per_sample_weights=weights)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:
         gradient = gradient_of(ctx.weight)
-        torch.addmm(gradient, _transposed(ctx.bags, len(gradient)), grad, out=gradient)
+        torch.addmm(gradient, _transposed(ctx.matrix), grad, out=gradient)
         return None, None
 
 
-def _transposed(bags: Bags, n_items: int) -> Tensor:
-    """The batch as a sparse matrix (I, B), rows in order of the entries."""
-    order = bags.columns.argsort(stable=True)
-    begins = torch.zeros(n_items + 1, dtype=torch.int32)
-    begins[1:] = torch.bincount(bags.columns, minlength=n_items).cumsum(0)
+def _matrix(bags: Bags, n_items: int) -> csr_array:
+    """The batch (B, I), of its entries that are not 0."""
+    begins = np.append(bags.offsets.numpy(), np.int32(len(bags.columns)))
+    matrix = csr_array((bags.weights.numpy().copy(), bags.columns.numpy().copy(), begins), shape=(len(bags), n_items))
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def _transposed(matrix: csr_array) -> Tensor:
+    """The batch (B, I) as a sparse matrix (I, B) of torch's."""
+    by_column = matrix.tocsc()
+    begins, rows, weights = (torch.from_numpy(array) for array in (by_column.indptr, by_column.indices, by_column.data))
     with warnings.catch_warnings():  # that sparse CSR is in beta state
         warnings.simplefilter("ignore")
-        return torch.sparse_csr_tensor(
-            begins, bags.rows[order], bags.weights[order], (n_items, len(bags)), check_invariants=False
-        )
+        return torch.sparse_csr_tensor(begins, rows, weights, matrix.shape[::-1], check_invariants=False)
 
 
 def gradient_of(weight: Tensor) -> Tensor:
@@ -130,7 +143,11 @@ class _HeadLoss(torch.autograd.Function):
             for items in _blocks_of(weight, several):
                 part = gradient[:, items.start - several.start : items.stop - several.start]
                 if into is not None:
-                    into[items, :width] += torch.mm(part.T, query).to(weight.dtype)
+                    rows = into[items, :width]
+                    if query.dtype == rows.dtype:
+                        torch.addmm(rows, part.T, query, out=rows)
+                    else:
+                        rows += torch.mm(part.T, query).to(rows.dtype)
                 if of_query is not None:
                     of_query += torch.mm(part, weight[items, :width].to(query.dtype)).to(weight.dtype)
                 if of_bias is not None:
@@ -141,6 +158,9 @@ class _HeadLoss(torch.autograd.Function):
 def _product(query: Tensor, weight: Tensor, bias: Tensor, several: slice, logits: Tensor) -> Tensor:
     """The logits of several items, written into the first columns of `logits`, in the query's type."""
     found = logits[:, : several.stop - several.start]
+    if found.device.type == "cpu" and found.dtype == weight.dtype == torch.float32 and numpy_is_faster():
+        numpy_product(query.detach().numpy(), weight.detach()[several, : query.shape[1]].numpy(), found.numpy())
+        return found.add_(bias[several])
     for items in _blocks_of(weight, several):
         rows = weight[items, : query.shape[1]].to(query.dtype)
         place = slice(items.start - several.start, items.stop - several.start)

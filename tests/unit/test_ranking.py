@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recsys_ae import FitRecord, Histories, Holdout, IdMap, rank_top_k, similar_items
+from recsys_ae import FitRecord, Histories, Holdout, IdMap, products, rank_top_k, similar_items, top_k_numpy, top_k_torch
 from recsys_ae.errors import DataError
 from recsys_ae.masks import mask_
 from recsys_ae.models import ModelConfig, Recommender
@@ -136,17 +137,30 @@ def test_top_k_takes_the_first_of_equal_scores() -> None:
     assert values[1].tolist() == [1, 1, 1, 1]
 
 
+def by_numpy(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    values, columns = top_k_numpy.top_k(scores.numpy(), k)
+    return torch.from_numpy(values), torch.from_numpy(columns)
+
+
+SEARCHES = pytest.mark.parametrize("search", [top_k, by_numpy, top_k_torch.top_k])
+
+
+@SEARCHES
 @pytest.mark.parametrize("width", [1, 79, 80, 81, 1_000, 5_003])
 @pytest.mark.parametrize("levels", [2, 20, 10**6])
-def test_wide_rows_are_searched_by_blocks_as_if_they_were_sorted(width: int, levels: int) -> None:
+def test_wide_rows_are_searched_by_blocks_as_if_they_were_sorted(
+    search: Callable[[Tensor, int], tuple[Tensor, Tensor]], width: int, levels: int
+) -> None:
     """With few distinct scores, many rows have more equal ones at the end of the list than it has places."""
     generator = torch.Generator().manual_seed(width)
-    scores = torch.randint(0, levels, (40, width), generator=generator).float()
+    scores = torch.randint(-levels // 2, levels, (40, width), generator=generator) * 0.37
     scores[torch.rand(scores.shape, generator=generator) < 0.3] = -torch.inf
     scores[3] = -torch.inf
     scores[4, 1:] = -torch.inf
+    scores[5, ::2] = torch.inf
+    scores[6, ::3], scores[6, 1::3] = -0.0, 0.0
     k = min(10, width)
-    values, columns = top_k(scores.clone(), 10)
+    values, columns = search(scores.clone(), k)
     expected = scores.sort(dim=1, descending=True, stable=True)
     assert torch.equal(values, expected.values[:, :k])
     real = values > -torch.inf
@@ -154,14 +168,26 @@ def test_wide_rows_are_searched_by_blocks_as_if_they_were_sorted(width: int, lev
     assert torch.equal(scores.gather(1, columns), values)
 
 
+@SEARCHES
 @pytest.mark.parametrize("width", [50, 5_000])
-def test_a_score_that_is_not_a_number_is_found_wherever_it_stands(width: int) -> None:
+def test_a_score_that_is_not_a_number_is_found_wherever_it_stands(
+    search: Callable[[Tensor, int], tuple[Tensor, Tensor]], width: int
+) -> None:
     for column in (0, width // 2, width - 1):
         scores = torch.arange(2.0 * width).view(2, width)
         scores[1, column] = torch.nan
-        values, _ = top_k(scores, 5)
+        values, _ = search(scores, 5)
         assert values[1].isnan().any()
         assert not values[0].isnan().any()
+
+
+def test_several_threads_find_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = torch.randn(300, 2_000, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(top_k_numpy, "AT_ONCE", 2**14)
+    alone = by_numpy(scores, 20)
+    monkeypatch.setattr(products, "threads", lambda: 3)
+    for found, expected in zip(by_numpy(scores, 20), alone, strict=True):
+        assert torch.equal(found, expected)
 
 
 def test_similar_items_are_the_list_of_a_history_of_one() -> None:
