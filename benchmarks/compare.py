@@ -23,6 +23,7 @@ from recsys_ae.metrics import ndcg
 from recsys_ae.models import MODELS, Recommender
 from recsys_ae.ranking import Ranking, hits
 from recsys_ae.training import RunContext
+from recsys_ae.training.device import resolve_precision
 from recsys_ae.training.run import Progress
 
 Side = Callable[[Path, dict[str, Any]], dict[str, Any]]
@@ -58,13 +59,15 @@ class Comparison:
 def report(
     name: str, threads: int, comparisons: Sequence[Comparison], found: dict[str, Any], part: str = "", keep: bool = True
 ) -> None:
-    """Print what was found and, unless it was a trial, write it; each part and number of threads has a file of its own."""
+    """Print what was found and, unless it was a trial, write it; each part, number of threads and kind of processor has a file
+    of its own."""
     for comparison in comparisons:
         print(comparison)
     print(json.dumps({key: value for key, value in found.items() if key != "rounds"}, indent=1))
     if keep:
-        compared = {"threads": threads, "comparisons": [comparison.as_json() for comparison in comparisons]}
-        write(name, compared | found, variant=f"{part}-threads{threads}")
+        narrow = resolve_precision("auto", torch.device("cpu")) == torch.bfloat16
+        compared = {"threads": threads, "bfloat16": narrow, "comparisons": [comparison.as_json() for comparison in comparisons]}
+        write(name, compared | found, variant=f"{part}-threads{threads}{'' if narrow else '-float32'}")
 
 
 def answer(sides: Mapping[str, Side]) -> bool:

@@ -14,12 +14,12 @@ COMPARED = ("training", "training-to_quality", "top_k", "evaluation", "report", 
 
 
 def newest() -> list[dict[str, Any]]:
-    """The latest file of each comparison and number of threads; names end in the date, so they sort by it."""
-    found: dict[tuple[str, int], dict[str, Any]] = {}
+    """The latest file of each comparison, number of threads and kind of processor; names sort by the date, their end."""
+    found: dict[tuple[str, int, bool], dict[str, Any]] = {}
     for name in COMPARED:
         for path in sorted(RESULTS.glob(f"{name}-threads*.json")):
             result = json.loads(path.read_text())
-            found[name, result["threads"]] = result
+            found[name, result["threads"], result["bfloat16"]] = result
     return list(found.values())
 
 
@@ -33,7 +33,8 @@ def table(results: list[dict[str, Any]]) -> str:
             floor = f"{result['floor']['ours_over_floor']:.2f}" if "floor" in result and not number else ""
             own = [c["what"], result["reference"], str(result["threads"]), f"{c['ours']:,.4g} {c['unit']}"]
             own += [f"{c['theirs']:,.4g} {c['unit']}", f"{c['ratio']:.3f}", f"at most {c['goal']:.2f}", floor]
-            cells.append([*own, f"{result['date']}, {result['machine']}"])
+            kind = "" if result["bfloat16"] else ", float32 alone"
+            cells.append([*own, f"{result['date']}, {result['machine']}{kind}"])
     return rows(cells)
 
 

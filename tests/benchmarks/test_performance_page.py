@@ -19,16 +19,20 @@ def test_the_page_is_what_the_data_say(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert performance_page.main() == 0, capsys.readouterr().out
 
 
-def test_the_newest_result_of_each_number_of_threads_is_a_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_newest_result_of_each_kind_of_machine_is_a_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(performance_page, "RESULTS", tmp_path)
     assert performance_page.table(performance_page.newest()) == "Not measured yet."
-    text = '{"threads": %d, "reference": "a peer", "date": "%s", "machine": "m", "comparisons": [%s]}'
-    for threads, date, theirs in ((1, "2026-01-01", 2.0), (1, "2026-01-02", 4.0), (2, "2026-01-01", 8.0)):
+    text = '{"threads": %d, "bfloat16": %s, "reference": "a peer", "date": "%s", "machine": "m", "comparisons": [%s]}'
+    measured = ((1, "", "01", 2.0), (1, "", "02", 4.0), (1, "-float32", "03", 5.0), (2, "", "01", 8.0))
+    for threads, kind, day, theirs in measured:
         cost = f'{{"what": "w", "unit": "s", "ours": 1.0, "theirs": {theirs}, "goal": 0.5, "ratio": {1 / theirs}}}'
-        (tmp_path / f"top_k-threads{threads}-{date}.json").write_text(text % (threads, date, cost))
+        narrow = "false" if kind else "true"
+        path = tmp_path / f"top_k-threads{threads}{kind}-2026-01-{day}.json"
+        path.write_text(text % (threads, narrow, f"2026-01-{day}", cost))
     lines = performance_page.table(performance_page.newest()).splitlines()[2:]
     assert lines == [
         "| w | a peer | 1 | 1 s | 4 s | 0.250 | at most 0.50 |  | 2026-01-02, m |",
+        "| w | a peer | 1 | 1 s | 5 s | 0.200 | at most 0.50 |  | 2026-01-03, m, float32 alone |",
         "| w | a peer | 2 | 1 s | 8 s | 0.125 | at most 0.50 |  | 2026-01-01, m |",
     ]
 
