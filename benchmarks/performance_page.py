@@ -33,7 +33,7 @@ def table(results: list[dict[str, Any]]) -> str:
             floor = f"{result['floor']['ours_over_floor']:.2f}" if "floor" in result and not number else ""
             own = [c["what"], result["reference"], str(result["threads"]), f"{c['ours']:,.4g} {c['unit']}"]
             own += [f"{c['theirs']:,.4g} {c['unit']}", f"{c['ratio']:.3f}", f"at most {c['goal']:.2f}", floor]
-            kind = "" if result["bfloat16"] else ", float32 alone"
+            kind = "" if result["bfloat16"] else ", trained in float32"
             cells.append([*own, f"{result['date']}, {result['machine']}{kind}"])
     return rows(cells)
 

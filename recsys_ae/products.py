@@ -1,4 +1,4 @@
-"""Scores as inner products: what they are made of, and the product itself by whoever is fast here."""
+"""Scores as inner products: what they are made of, and the product itself by whoever is fast here; numpy's work in threads."""
 
 import itertools
 import os
@@ -51,12 +51,12 @@ def numpy_product(
     threads is the whole process's, so only the main thread changes it, where batch jobs run; a service's threads multiply
     as they are.
     """
-    n, controller = threads(), _controller()
+    n = threads()
     out = np.empty((len(left), len(right)), np.float32) if out is None else out
-    if n == 1 or controller is None or threading.current_thread() is not threading.main_thread():
+    if not holds_threads():
         return _multiply(left, right, out)
-    with controller.limit(limits=1, user_api="blas"):
-        if left.size * len(right) < n * LEAST_WORK:
+    with _controller().limit(limits=1, user_api="blas"):
+        if n == 1 or left.size * len(right) < n * LEAST_WORK:
             return _multiply(left, right, out)
         cut = [len(right) * part // n for part in range(n + 1)]
         in_threads(
@@ -64,6 +64,11 @@ def numpy_product(
             [slice(*ends) for ends in itertools.pairwise(cut)],
         )
     return out
+
+
+def holds_threads() -> bool:
+    """Whether a product of numpy's can be told here how many threads to take."""
+    return threading.current_thread() is threading.main_thread() and _controller() is not None
 
 
 def _multiply(left: NDArray[np.float32], right: NDArray[np.float32], out: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -97,7 +102,7 @@ def _controller() -> Any:
 @lru_cache(maxsize=1)
 def _workers(process: int, threads: int) -> ThreadPoolExecutor:
     """This process' own: threads do not survive a fork."""
-    return ThreadPoolExecutor(threads, thread_name_prefix=f"product-{process}")
+    return ThreadPoolExecutor(threads, thread_name_prefix=f"numpy-{process}")
 
 
 def threads() -> int:

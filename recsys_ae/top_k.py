@@ -38,7 +38,7 @@ def contenders(scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def reaching(scores: Tensor, bound: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """As `contenders`, with the bound (B,) given."""
+    """As `contenders`, with the bound (B,) given: rows, columns and failed rows."""
     if _by_numpy(scores, len(scores), scores.shape[1], k):
         return _tensors(*top_k_numpy.reaching(scores.numpy(), bound.numpy(), MOST * k))
     return top_k_torch.reaching(scores, bound, MOST * k)

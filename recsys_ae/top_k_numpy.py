@@ -8,6 +8,7 @@ from recsys_ae.products import in_threads
 BLOCK = 8  # columns whose maximum stands for them in a wide row
 WIDE = 400  # columns of the last level of maxima, at least
 AT_ONCE = 2**20  # scores: what the caches hold
+DENSE = 4  # times k maxima, at least: among fewer the k-th largest would be a low bound
 MOST = 8  # times k contenders; with more, most are equal
 
 Scores = NDArray[np.float32]
@@ -19,7 +20,7 @@ ALL_BITS = np.int32(0x7FFFFFFF)
 
 
 def top_k(scores: Scores, k: int) -> tuple[Scores, Places]:
-    """Values and columns (B, k) of the k best scores (B, I), k at most I, as `recsys_ae.top_k.top_k` has them."""
+    """As `recsys_ae.top_k.top_k`, k at most I; a score of -0 comes back as 0."""
     values, columns = np.empty((len(scores), k), np.float32), np.empty((len(scores), k), np.int64)
 
     def search(block: slice) -> None:
@@ -36,15 +37,15 @@ def top_k(scores: Scores, k: int) -> tuple[Scores, Places]:
 
 
 def contenders(scores: Scores, k: int) -> tuple[Places, Places, Marks, Scores]:
-    """The bound is the k-th largest maximum of blocks of columns."""
-    maxima = _maxima(scores, max(WIDE, MOST * k // 2))
+    """As `recsys_ae.top_k.contenders`. The bound is the k-th largest maximum of blocks of columns."""
+    maxima = _maxima(scores, max(WIDE, DENSE * k))
     width = maxima.shape[1]
     bound = np.partition(maxima, width - k, axis=1)[:, width - k :].min(1)  # NaN is sorted last, and stays through min
     return *reaching(scores, bound, MOST * k), bound
 
 
 def reaching(scores: Scores, bound: Scores, most: int) -> tuple[Places, Places, Marks]:
-    """A row fails that has more than `most` entries."""
+    """As `recsys_ae.top_k.reaching`; a row fails that has more than `most` entries."""
     places = np.flatnonzero(scores >= bound[:, None])
     rows = places // scores.shape[1]
     columns = places - rows * scores.shape[1]
@@ -56,7 +57,7 @@ def reaching(scores: Scores, bound: Scores, most: int) -> tuple[Places, Places, 
 
 
 def lists(scores: Scores, rows: Places, columns: Places, n_rows: int, k: int) -> tuple[Scores, Places]:
-    """Values and columns (B, k) of entries (N,) in order of row, of which a row has k or more, or none.
+    """As `recsys_ae.top_k.lists`; what a row without entries has is no score.
 
     An entry is one number that orders as its score does, downwards, and among equal scores as its column.
     """
@@ -85,8 +86,9 @@ def _maxima(scores: Scores, least: int) -> Scores:
 
 
 def _first(scores: Scores, k: int) -> Places:
-    """Columns (k,) of the k best of a row (I,), of equal ones the first; those that are not numbers before all."""
-    scores = np.where(np.isnan(scores), np.float32(np.inf), scores)
+    """Columns (k,) of the k best of a row (I,), of equal ones the first; where some are not numbers, those and any others."""
+    if (odd := np.isnan(scores)).any():
+        return np.argsort(~odd, kind="stable")[:k]
     least = np.partition(scores, len(scores) - k)[len(scores) - k]
     above = np.flatnonzero(scores > least)
     chosen = np.concatenate([above, np.flatnonzero(scores == least)[: k - len(above)]])

@@ -30,8 +30,11 @@ def untied(scores: Tensor, k: int) -> tuple[Tensor, Tensor] | None:
 
 
 def contenders(scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """torch.topk is slow on wide rows. Maxima of blocks of columns are cheap, and so are theirs; the k-th largest maximum is a
-    bound that few entries reach."""
+    """As `recsys_ae.top_k.contenders`.
+
+    torch.topk is slow on wide rows. Maxima of blocks of columns are cheap, and so are theirs; the k-th largest maximum is a
+    bound that few entries reach.
+    """
     levels = _levels(scores, NARROW * k // 2)
     bound = levels[-1].topk(k, sorted=False).values.amin(1)
     rows, columns, failed = _reaching(levels, bound, MOST * k)
@@ -99,7 +102,7 @@ def _first(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     least = values[:, -1:]
     chosen, equal = scores > least, scores == least
     chosen |= equal & (equal.cumsum(1) <= k - chosen.sum(1, keepdim=True))
-    whole = chosen.sum(1) == k  # not so where a score is not a number
+    whole = (chosen.sum(1) == k) & ~values.isnan().any(1)
     places = chosen[whole].nonzero()[:, 1].view(-1, k)
     values[whole], order = scores[whole].gather(1, places).sort(dim=1, descending=True, stable=True)
     columns[whole] = places.gather(1, order)

@@ -13,6 +13,7 @@ from recsys_ae.models.search import Search
 from recsys_ae.products import Factors
 
 SYSTEMS = 2**23  # entries of the users' systems that are solved at once: 32 MiB
+SHORTEST = 8  # entries that a history is filled up to, or to the next power of two: those of one length make one product
 
 
 class ALSConfig(ModelConfig):
@@ -30,6 +31,10 @@ class ALS(FactorRecommender, DirectRecommender):
 
     Config: ClassVar[type[ModelConfig]] = ALSConfig
     config: ALSConfig
+
+    def __init__(self, config: ALSConfig, n_items: int) -> None:
+        super().__init__(config, n_items)
+        self._made: tuple[Tensor, Tensor, Tensor] | None = None  # of which factors, and what `_systems` gives
 
     @property
     def _iterations(self) -> int:
@@ -55,21 +60,45 @@ class ALS(FactorRecommender, DirectRecommender):
         return Factors(self._fold_in(histories), factors)
 
     def _fold_in(self, histories: Histories) -> Tensor:
-        """User factors (B, F): (Y'Y + sum_i (c_i - 1) y_i y_i' + lambda I) u = sum_i c_i y_i, with c_i = alpha x_i."""
-        factors = self._tensors["item_factors"]
+        """User factors u (B, F): (A + Y_u' D Y_u) u = Y_u' c (eq. 4), A = Y'Y + lambda I, c = alpha x, D = diag(c - 1), and Y_u
+        (n, F) the items met.
+
+        Of fewer items than factors, in n unknowns: u = A^-1 Y_u' (I + D Y_u A^-1 Y_u')^-1 c.
+        """
+        factors, (whole, inverse) = self._tensors["item_factors"], self._systems()
         width = factors.shape[1]
-        base = factors.T @ factors + self.config.regularisation * torch.eye(width, device=factors.device)
-        found = [factors.new_zeros(0, width)]
-        for bags in self._bags(histories).batches(max(1, SYSTEMS // width**2)):
-            confidence = self.config.alpha * bags.weights
-            systems, targets = base.repeat(len(bags), 1, 1), factors.new_zeros(len(bags), width)  # (B, F, F), (B, F)
-            bounds = [*bags.offsets.tolist(), len(bags.columns)]
-            for row, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
-                own, c = factors[bags.columns[start:stop]], confidence[start:stop, None]
-                systems[row].addmm_((own * (c - 1)).T, own)
-                targets[row] = (own * c).sum(0)
-            found.append(torch.linalg.solve(systems, targets))
-        return torch.cat(found)
+        bags = self._bags(histories)
+        confidence = self.config.alpha * bags.weights
+        ends = torch.cat([bags.offsets[1:], bags.offsets.new_tensor([len(bags.columns)])])
+        lengths = ends - bags.offsets
+        padded = torch.full_like(lengths, SHORTEST)
+        while (short := padded < lengths).any():
+            padded[short] *= 2
+        found = factors.new_zeros(len(bags), width)
+        for length in sorted(set(padded.tolist())):
+            step = torch.arange(length, device=factors.device)
+            of_length = ((padded == length) & (lengths > 0)).nonzero().squeeze(1)
+            for rows in of_length.split(max(1, SYSTEMS // (max(width, length) * width))):
+                real = step < lengths[rows, None]  # (B, L)
+                places = torch.where(real, bags.offsets[rows, None] + step, 0)
+                own, c = factors[bags.columns[places]], confidence[places] * real  # (B, L, F), (B, L)
+                more = ((c - 1) * real)[:, :, None]
+                if length < width:
+                    spread = own @ inverse  # (B, L, F)
+                    systems = more * (spread @ own.mT) + torch.eye(length, device=factors.device)  # (B, L, L)
+                    found[rows] = (torch.linalg.solve(systems, c)[:, None] @ spread).squeeze(1)
+                else:
+                    systems = torch.baddbmm(whole, (own * more).mT, own)  # (B, F, F)
+                    found[rows] = torch.linalg.solve(systems, (c[:, None] @ own).squeeze(1))
+        return found
+
+    def _systems(self) -> tuple[Tensor, Tensor]:
+        """Y'Y + lambda I and its inverse, (F, F) each, made once of the factors."""
+        factors = self._tensors["item_factors"]
+        if self._made is None or self._made[0] is not factors:
+            whole = factors.T @ factors + self.config.regularisation * torch.eye(factors.shape[1], device=factors.device)
+            self._made = factors, whole, torch.linalg.inv(whole.double()).to(factors.dtype)
+        return self._made[1:]
 
     def layout(self) -> dict[str, int | None]:
         return {"item_factors": 0}

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from recsys_ae.products import numpy_is_faster, numpy_product
+from recsys_ae.products import holds_threads, numpy_is_faster, numpy_product
 from recsys_ae.training.batches import Bags
 from recsys_ae.training.loss import Multinomial, Writer
 
@@ -145,7 +145,7 @@ class _HeadLoss(torch.autograd.Function):
                 if into is not None:
                     rows = into[items, :width]
                     if query.dtype == rows.dtype:
-                        torch.addmm(rows, part.T, query, out=rows)
+                        rows.addmm_(part.T, query)
                     else:
                         rows += torch.mm(part.T, query).to(rows.dtype)
                 if of_query is not None:
@@ -158,7 +158,7 @@ class _HeadLoss(torch.autograd.Function):
 def _product(query: Tensor, weight: Tensor, bias: Tensor, several: slice, logits: Tensor) -> Tensor:
     """The logits of several items, written into the first columns of `logits`, in the query's type."""
     found = logits[:, : several.stop - several.start]
-    if found.device.type == "cpu" and found.dtype == weight.dtype == torch.float32 and numpy_is_faster():
+    if found.device.type == "cpu" and found.dtype == weight.dtype == torch.float32 and numpy_is_faster() and holds_threads():
         numpy_product(query.detach().numpy(), weight.detach()[several, : query.shape[1]].numpy(), found.numpy())
         return found.add_(bias[several])
     for items in _blocks_of(weight, several):

@@ -17,7 +17,8 @@ from recsys_ae.training.batches import Bags
 from recsys_ae.training.sampling import SampledBags
 
 Writer: TypeAlias = Callable[[Tensor], Tensor]
-"""Logits (B, I) float32 or bfloat16, not recorded by autograd, become the gradient of a loss; returns that loss, a scalar."""
+"""Logits (B, I), contiguous, float32 or bfloat16, not recorded by autograd, become the gradient of a loss; returns that loss, a
+scalar."""
 
 Likelihood: TypeAlias = Literal["multinomial", "bernoulli", "gaussian", "poisson", "focal"]
 

@@ -32,7 +32,7 @@ def test_the_newest_result_of_each_kind_of_machine_is_a_row(monkeypatch: pytest.
     lines = performance_page.table(performance_page.newest()).splitlines()[2:]
     assert lines == [
         "| w | a peer | 1 | 1 s | 4 s | 0.250 | at most 0.50 |  | 2026-01-02, m |",
-        "| w | a peer | 1 | 1 s | 5 s | 0.200 | at most 0.50 |  | 2026-01-03, m, float32 alone |",
+        "| w | a peer | 1 | 1 s | 5 s | 0.200 | at most 0.50 |  | 2026-01-03, m, trained in float32 |",
         "| w | a peer | 2 | 1 s | 8 s | 0.125 | at most 0.50 |  | 2026-01-01, m |",
     ]
 

@@ -176,6 +176,7 @@ def test_a_score_that_is_not_a_number_is_found_wherever_it_stands(
     for column in (0, width // 2, width - 1):
         scores = torch.arange(2.0 * width).view(2, width)
         scores[1, column] = torch.nan
+        scores[1, [1, 2, 3, 5, 8, 13]] = torch.inf
         values, _ = search(scores, 5)
         assert values[1].isnan().any()
         assert not values[0].isnan().any()
