@@ -11,6 +11,7 @@ import torch
 from recsys_ae.products import dense_product
 from recsys_ae.training.layers import MOST_LOGITS
 
+TIMES, PATIENCE = 6, 1.0  # how often, and for how many seconds, a work is timed
 COPIED = 2**26  # floats: far more than any cache
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 ADAM = 7  # passes: the parameter and its two moments read and written, the gradient read
@@ -57,12 +58,13 @@ def _products(batch: int, width: int, items: int, dtype: torch.dtype) -> dict[st
 
 
 def _median(work: Callable[[], object]) -> float:
-    times = []
-    for _ in range(6):
+    """Seconds, but for the first time; what is slow, as bfloat16 is where a processor has none, is done less often, or once."""
+    times: list[float] = []
+    while not times or (len(times) < TIMES and sum(times) < PATIENCE):
         begin = time.perf_counter()
         work()
         times.append(time.perf_counter() - begin)
-    return statistics.median(times[1:])
+    return statistics.median(times[1:] or times)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from recsys_ae import ceiling
 from recsys_ae.ceiling import Ceiling, step_cost
 
 LIMIT = Ceiling({"float32": {"forward": 2e11, "backward_input": 1e11, "backward_weight": 4e11}}, 1e10)
@@ -28,3 +29,12 @@ def test_a_sampled_step_hangs_on_its_sample_alone() -> None:
     assert small.seconds == pytest.approx(operations * (1 / 2e11 + 1 / 1e11 + 1 / 4e11) + memory) == large.seconds
     assert large.model_bytes == 12 * (10_000_000 * (WIDTH + 1) + WIDTH)
     assert step_cost(LIMIT, BATCH, WIDTH, 1_000, False).travels_bytes["users"] == 4 * 1_000 * (WIDTH + 1)
+
+
+@pytest.mark.parametrize(("patience", "times"), [(0.0, 1), (60.0, ceiling.TIMES)])
+def test_what_takes_long_is_timed_once(patience: float, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products in bfloat16 took minutes on a processor that has none."""
+    monkeypatch.setattr(ceiling, "PATIENCE", patience)
+    done: list[None] = []
+    assert ceiling._median(lambda: done.append(None)) >= 0
+    assert len(done) == times
