@@ -35,9 +35,14 @@ def products(factors: Factors, items: Tensor | None = None) -> Tensor:
     return scores if bias is None else scores.add_(bias)
 
 
+def numpy_multiplies(left: Tensor, right: Tensor) -> bool:
+    """Whether the product of these is numpy's to make: float32, in memory, where numpy is faster."""
+    return left.device.type == "cpu" and left.dtype == right.dtype == torch.float32 and numpy_is_faster()
+
+
 def dense_product(left: Tensor, right: Tensor) -> Tensor:
     """left (B, H) times right (I, H) transposed, (B, I), in the precision they have, without recording gradients."""
-    if left.device.type == "cpu" and left.dtype == right.dtype == torch.float32 and numpy_is_faster():
+    if numpy_multiplies(left, right):
         return torch.from_numpy(numpy_product(left.detach().numpy(), right.detach().numpy()))
     return (left @ right.T).detach()
 

@@ -69,8 +69,7 @@ class ALS(FactorRecommender, DirectRecommender):
         width = factors.shape[1]
         bags = self._bags(histories)
         confidence = self.config.alpha * bags.weights
-        ends = torch.cat([bags.offsets[1:], bags.offsets.new_tensor([len(bags.columns)])])
-        lengths = ends - bags.offsets
+        lengths = bags.ends - bags.offsets
         padded = torch.full_like(lengths, SHORTEST)
         while (short := padded < lengths).any():
             padded[short] *= 2

@@ -75,8 +75,7 @@ def slots_of(bags: Bags, window: int, generator: Generator | None) -> Slots:
     With a generator, for training: any stretch of a row, drawn, and rows as long as they are. Without: the last events, all
     rows filled up in front to `window` + 1 slots, so that no product's shape hangs on the histories.
     """
-    starts = bags.offsets.long()
-    ends = torch.cat([starts[1:], starts.new_tensor([len(bags.columns)])])
+    starts, ends = bags.offsets.long(), bags.ends.long()
     lengths = (ends - starts).clamp(max=window)  # (B,)
     spare = ends - starts - lengths
     if generator is None:

@@ -45,6 +45,11 @@ class Bags:
         return len(self.offsets)
 
     @property
+    def ends(self) -> Tensor:
+        """Where the entries of each row end, (B,) int32."""
+        return torch.cat([self.offsets[1:], self.offsets.new_tensor([len(self.columns)])])
+
+    @property
     def others(self) -> Ranks | None:
         """Who has the rest of each row; None where rows are whole."""
         return None if self.part is None else self.part.others

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from recsys_ae.products import holds_threads, numpy_is_faster, numpy_product
+from recsys_ae.products import holds_threads, numpy_multiplies, numpy_product
 from recsys_ae.training.batches import Bags
 from recsys_ae.training.loss import Multinomial, Writer
 
@@ -158,7 +158,7 @@ class _HeadLoss(torch.autograd.Function):
 def _product(query: Tensor, weight: Tensor, bias: Tensor, several: slice, logits: Tensor) -> Tensor:
     """The logits of several items, written into the first columns of `logits`, in the query's type."""
     found = logits[:, : several.stop - several.start]
-    if found.device.type == "cpu" and found.dtype == weight.dtype == torch.float32 and numpy_is_faster() and holds_threads():
+    if numpy_multiplies(query, weight) and holds_threads():
         numpy_product(query.detach().numpy(), weight.detach()[several, : query.shape[1]].numpy(), found.numpy())
         return found.add_(bias[several])
     for items in _blocks_of(weight, several):

@@ -3,6 +3,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from recsys_ae import products
 from recsys_ae.training import layers
 from recsys_ae.training.batches import Bags, DeviceHistories
 from recsys_ae.training.layers import Scratch, bag_sum, gradient_of, head_loss
@@ -46,7 +47,7 @@ def test_the_last_layer_with_its_loss_equals_a_dense_log_softmax(
     """Also where the layer is the first columns of a wider tensor, where the same memory has served another batch, and where
     the logits are more than may be at once."""
     monkeypatch.setitem(layers.MOST_LOGITS, "cpu", most)
-    monkeypatch.setattr(layers, "numpy_is_faster", lambda: by_numpy)
+    monkeypatch.setattr(products, "numpy_is_faster", lambda: by_numpy)
     scratch = Scratch()
     for rows in (12, 5):
         targets = bags(rows)
